@@ -1,0 +1,12 @@
+//! Proves the LFM2 kernels right: against each other to the bit, against an independent `f64` oracle within derived bounds, and
+//! against PyTorch.
+#![forbid(unsafe_code)]
+
+pub mod cases;
+pub mod check;
+pub mod compare;
+pub mod coverage;
+pub mod data;
+pub mod golden;
+pub mod oracle;
+pub mod random_model;

@@ -1,0 +1,37 @@
+//! Buffers whose first element begins a cache line, so that no vector straddles two.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::simd::Element;
+
+const CACHE_LINE: usize = 64;
+
+/// A fixed-length buffer that begins at a cache line.
+pub struct Aligned<E: Element> {
+    storage: Vec<E::Stored>,
+    start: usize,
+    length: usize,
+}
+
+impl<E: Element> Aligned<E> {
+    /// `length` zeros. The system's pages are touched only when they are written.
+    pub fn zeroed(length: usize) -> Self {
+        let storage = E::zeros(length + CACHE_LINE / E::BYTES);
+        let start = storage.as_ptr().align_offset(CACHE_LINE);
+        Self { storage, start, length }
+    }
+}
+
+impl<E: Element> Deref for Aligned<E> {
+    type Target = [E];
+
+    fn deref(&self) -> &[E] {
+        E::view(&self.storage[self.start..][..self.length])
+    }
+}
+
+impl<E: Element> DerefMut for Aligned<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
+        E::view_mut(&mut self.storage[self.start..][..self.length])
+    }
+}

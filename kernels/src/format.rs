@@ -1,0 +1,7 @@
+//! Checkpoint files, memory-mapped.
+
+mod checkpoint;
+mod mapped;
+
+pub use checkpoint::Checkpoint;
+pub use mapped::MappedFile;

@@ -1,0 +1,13 @@
+//! Linear layers: packed weights and the matrix kernels.
+//!
+//! A weight matrix `[outputs, inputs]` is packed once, in panels of sixteen outputs, `[outputs / 16][inputs][16]`, so that a lane is
+//! an output and each output is one chain over the inputs. A matrix times one row and times 512 rows give the same bits, and decoding
+//! reads memory in one straight line.
+#![forbid(unsafe_code)]
+
+mod matrix;
+mod multiply;
+pub(crate) mod tile;
+
+pub use matrix::{ElementType, Matrix};
+pub use multiply::linear;

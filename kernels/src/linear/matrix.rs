@@ -1,0 +1,190 @@
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::aligned::Aligned;
+use crate::simd::{Element, LANES};
+
+/// In what a weight is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementType {
+    /// Four bytes, IEEE single.
+    F32,
+    /// Two bytes, IEEE half.
+    F16,
+    /// Two bytes, the upper half of a single.
+    Bf16,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The name in lower case: `f32`, `f16` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// A weight matrix `[outputs, inputs]`, packed in panels of sixteen outputs.
+pub struct Matrix {
+    outputs: usize,
+    inputs: usize,
+    panels: Panels,
+}
+
+/// `[outputs / 16 rounded up][inputs][16]`; outputs that are not there are zeros.
+pub(super) enum Panels {
+    F32(Aligned<f32>),
+    F16(Aligned<f16>),
+    Bf16(Aligned<bf16>),
+}
+
+/// Evaluates `$body` with `$elements` bound to the packed elements, of whatever type.
+macro_rules! with_panels {
+    ($panels:expr, $elements:ident => $body:expr) => {
+        match $panels {
+            $crate::linear::matrix::Panels::F32($elements) => $body,
+            $crate::linear::matrix::Panels::F16($elements) => $body,
+            $crate::linear::matrix::Panels::Bf16($elements) => $body,
+        }
+    };
+}
+pub(super) use with_panels;
+
+impl Matrix {
+    /// Packs rows of `inputs` single-precision weights.
+    ///
+    /// # Panics
+    ///
+    /// If `rows` is not `outputs * inputs` long.
+    pub fn from_f32(outputs: usize, inputs: usize, rows: &[f32]) -> Self {
+        assert_eq!(rows.len(), outputs * inputs, "matrix: wrong number of weights");
+        let panels = Panels::F32(pack(outputs, inputs, |n, k| rows[n * inputs + k]));
+        Self { outputs, inputs, panels }
+    }
+
+    /// Packs row-major little-endian `bytes`, which need no alignment.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is not `outputs * inputs` elements long.
+    pub fn from_le_bytes(
+        element: ElementType,
+        outputs: usize,
+        inputs: usize,
+        bytes: &[u8],
+    ) -> Self {
+        assert_eq!(
+            bytes.len(),
+            outputs * inputs * element.bytes(),
+            "matrix: wrong number of bytes"
+        );
+        let panels = match element {
+            ElementType::F32 => Panels::F32(pack_bytes(outputs, inputs, bytes)),
+            ElementType::F16 => Panels::F16(pack_bytes(outputs, inputs, bytes)),
+            ElementType::Bf16 => Panels::Bf16(pack_bytes(outputs, inputs, bytes)),
+        };
+        Self { outputs, inputs, panels }
+    }
+
+    /// Output features: rows.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Input features: columns.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// In what the weights are stored.
+    pub fn element(&self) -> ElementType {
+        match self.panels {
+            Panels::F32(_) => ElementType::F32,
+            Panels::F16(_) => ElementType::F16,
+            Panels::Bf16(_) => ElementType::Bf16,
+        }
+    }
+
+    /// Bytes that the packed weights take.
+    pub fn bytes(&self) -> usize {
+        with_panels!(&self.panels, elements => size_of_val(&elements[..]))
+    }
+
+    /// Copies row `output` to `out`, widened exactly.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row, or `out` is not `inputs` long.
+    pub fn copy_row(&self, output: usize, out: &mut [f32]) {
+        assert!(output < self.outputs, "matrix: row {output} of {}", self.outputs);
+        assert_eq!(out.len(), self.inputs, "matrix: out has the wrong length");
+        with_panels!(&self.panels, elements => {
+            let panel = &elements[output / LANES * self.inputs * LANES..][..self.inputs * LANES];
+            for (out, lanes) in out.iter_mut().zip(panel.chunks_exact(LANES)) {
+                *out = lanes[output % LANES].to_f32();
+            }
+        });
+    }
+
+    pub(super) fn panels(&self) -> &Panels {
+        &self.panels
+    }
+}
+
+fn pack_bytes<E: Element>(outputs: usize, inputs: usize, bytes: &[u8]) -> Aligned<E> {
+    pack(outputs, inputs, |n, k| {
+        E::from_le_bytes(&bytes[(n * inputs + k) * E::BYTES..][..E::BYTES])
+    })
+}
+
+fn pack<E: Element>(
+    outputs: usize,
+    inputs: usize,
+    weight: impl Fn(usize, usize) -> E + Sync,
+) -> Aligned<E> {
+    let mut packed = Aligned::zeroed(outputs.div_ceil(LANES) * inputs * LANES);
+    if packed.is_empty() {
+        return packed;
+    }
+    packed.par_chunks_exact_mut(inputs * LANES).enumerate().for_each(|(panel, elements)| {
+        let first = panel * LANES;
+        for lane in 0..LANES.min(outputs - first) {
+            for (k, lanes) in elements.chunks_exact_mut(LANES).enumerate() {
+                lanes[lane] = weight(first + lane, k);
+            }
+        }
+    });
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back() {
+        let rows: Vec<f32> = (0..19 * 5).map(|i| i as f32).collect();
+        let bytes: Vec<u8> = rows.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
+        let matrices = [
+            Matrix::from_f32(19, 5, &rows),
+            Matrix::from_le_bytes(ElementType::Bf16, 19, 5, &bytes),
+        ];
+        for matrix in matrices {
+            let mut row = [0.0; 5];
+            for n in 0..19 {
+                matrix.copy_row(n, &mut row);
+                assert_eq!(row, rows[n * 5..][..5]);
+            }
+        }
+    }
+}

@@ -1,0 +1,574 @@
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::Error;
+use crate::ops::{MAX_GROUP, MAX_HEAD_DIM, ShiftAxis, ShortConv};
+use crate::simd::LANES;
+
+/// Which of the two descriptions of LFM2 a model follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Description {
+    /// The published model (Hugging Face `lfm2`): gated short convolutions, sequential residuals.
+    Lfm2,
+    /// llama.cpp issue #22287 taken at its word: shift-and-sum convolutions, parallel residuals.
+    Issue22287 {
+        /// Along what its chunks are shifted.
+        shift_axis: ShiftAxis,
+    },
+}
+
+/// What mixes the positions in a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerKind {
+    /// A short convolution.
+    Conv,
+    /// Grouped-query attention.
+    Attention,
+}
+
+/// The shape of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Which description the model follows.
+    pub description: Description,
+    /// Rows of the embedding: `vocab_size`. A checkpoint's embedding overrides it, since fine-tuned files change the vocabulary and
+    /// not always the configuration.
+    pub vocabulary: usize,
+    /// Width of the residual stream: `hidden_size`.
+    pub hidden_size: usize,
+    /// The kind of each layer.
+    pub layers: Vec<LayerKind>,
+    /// Query heads: `num_attention_heads`.
+    pub heads: usize,
+    /// Key and value heads: `num_key_value_heads`.
+    pub key_value_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Width inside the feed-forward, as adjusted.
+    pub feed_forward_width: usize,
+    /// Taps of the convolution: `conv_L_cache`.
+    pub conv_length: usize,
+    /// Whether the conv blocks' projections and convolution have biases.
+    pub conv_bias: bool,
+    /// The epsilon of every norm.
+    pub norm_epsilon: f32,
+    /// The base of the rotary embedding.
+    pub rope_theta: f64,
+    /// Whether the head is the embedding.
+    pub tied_embedding: bool,
+}
+
+/// A preset's name and the shape it stands for.
+struct Preset {
+    name: &'static str,
+    layers: usize,
+    hidden_size: usize,
+    heads: usize,
+    feed_forward_width: usize,
+    attention_layers: &'static [usize],
+}
+
+/// The published text models (0-based attention layers), and the shape that issue #22287 gives.
+const PRESETS: [Preset; 6] = [
+    Preset {
+        name: "230m",
+        layers: 14,
+        hidden_size: 1024,
+        heads: 16,
+        feed_forward_width: 2560,
+        attention_layers: &[2, 4, 6, 8, 10, 12],
+    },
+    Preset {
+        name: "350m",
+        layers: 16,
+        hidden_size: 1024,
+        heads: 16,
+        feed_forward_width: 4608,
+        attention_layers: &[2, 5, 8, 10, 12, 14],
+    },
+    Preset {
+        name: "700m",
+        layers: 16,
+        hidden_size: 1536,
+        heads: 24,
+        feed_forward_width: 6912,
+        attention_layers: &[2, 5, 8, 10, 12, 14],
+    },
+    Preset {
+        name: "1.2b",
+        layers: 16,
+        hidden_size: 2048,
+        heads: 32,
+        feed_forward_width: 8192,
+        attention_layers: &[2, 5, 8, 10, 12, 14],
+    },
+    Preset {
+        name: "2.6b",
+        layers: 30,
+        hidden_size: 2048,
+        heads: 32,
+        feed_forward_width: 10752,
+        attention_layers: &[2, 5, 9, 13, 17, 21, 24, 27],
+    },
+    Preset {
+        name: Config::ISSUE_22287,
+        layers: 16,
+        hidden_size: 1024,
+        heads: 16,
+        feed_forward_width: 4608,
+        attention_layers: &[10, 11, 12, 13, 14, 15],
+    },
+];
+
+impl Config {
+    const ISSUE_22287: &'static str = "issue-22287";
+
+    /// The names that [`preset`](Self::preset) knows.
+    pub fn preset_names() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|preset| preset.name)
+    }
+
+    /// The shape of a published model, or of issue #22287.
+    ///
+    /// # Errors
+    ///
+    /// If the name is not one of [`preset_names`](Self::preset_names).
+    pub fn preset(name: &str) -> Result<Self, Error> {
+        let preset = PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
+            let known = Self::preset_names().collect::<Vec<_>>().join(", ");
+            Error::Config(format!("unknown preset {name:?}: expected one of {known}"))
+        })?;
+        let kind = |i| match preset.attention_layers.contains(&i) {
+            true => LayerKind::Attention,
+            false => LayerKind::Conv,
+        };
+        let issue_22287 = name == Self::ISSUE_22287;
+        Ok(Self {
+            description: match issue_22287 {
+                true => Description::Issue22287 { shift_axis: ShiftAxis::Time },
+                false => Description::Lfm2,
+            },
+            vocabulary: 65536,
+            hidden_size: preset.hidden_size,
+            layers: (0..preset.layers).map(kind).collect(),
+            heads: preset.heads,
+            key_value_heads: 8,
+            head_dim: 64,
+            feed_forward_width: preset.feed_forward_width,
+            conv_length: 3,
+            conv_bias: issue_22287,
+            norm_epsilon: 1e-5,
+            rope_theta: 1e6,
+            tied_embedding: true,
+        })
+    }
+
+    /// Reads a `config.json`: of a Hugging Face checkpoint, or one with the keys of issue #22287.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not such a configuration, or describes a model that cannot be run.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+        Self::from_json(&text).map_err(|error| error.in_file(path))
+    }
+
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        let invalid = |error: serde_json::Error| Error::Config(error.to_string());
+        let value: serde_json::Value = serde_json::from_str(text).map_err(invalid)?;
+        let config = if value.get("conv_layers").is_some() {
+            serde_json::from_value::<Issue22287Json>(value).map_err(invalid)?.into_config()?
+        } else {
+            serde_json::from_value::<Lfm2Json>(value).map_err(invalid)?.into_config()?
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Layers of one kind.
+    pub fn count(&self, kind: LayerKind) -> usize {
+        self.layers.iter().filter(|layer| **layer == kind).count()
+    }
+
+    /// Width of all query heads.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of all key heads, and of all value heads.
+    pub fn key_value_width(&self) -> usize {
+        self.key_value_heads * self.head_dim
+    }
+
+    /// Checks that the kernels can run such a model.
+    ///
+    /// # Errors
+    ///
+    /// Naming the key, its value and what would be right.
+    pub fn validate(&self) -> Result<(), Error> {
+        let check =
+            |ok: bool, message: String| if ok { Ok(()) } else { Err(Error::Config(message)) };
+        for (key, value) in [
+            ("vocab_size", self.vocabulary),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.layers.len()),
+            ("num_attention_heads", self.heads),
+            ("num_key_value_heads", self.key_value_heads),
+            ("intermediate_size", self.feed_forward_width),
+            ("head_dim", self.head_dim),
+        ] {
+            check((1..=1 << 24).contains(&value), format!("{key} is {value}: expected 1 to 2^24"))?;
+        }
+        check(
+            self.heads.is_multiple_of(self.key_value_heads)
+                && self.heads / self.key_value_heads <= MAX_GROUP,
+            format!(
+                "num_attention_heads is {}: expected a multiple of num_key_value_heads, {}, up to {MAX_GROUP} times it",
+                self.heads, self.key_value_heads
+            ),
+        )?;
+        check(
+            self.head_dim.is_multiple_of(LANES) && self.head_dim <= MAX_HEAD_DIM,
+            format!(
+                "head_dim is {}: expected a multiple of {LANES} up to {MAX_HEAD_DIM}",
+                self.head_dim
+            ),
+        )?;
+        check(
+            (1..=ShortConv::MAX_LENGTH).contains(&self.conv_length),
+            format!(
+                "conv_L_cache is {}: expected 1 to {}",
+                self.conv_length,
+                ShortConv::MAX_LENGTH
+            ),
+        )?;
+        check(
+            self.norm_epsilon.is_finite() && self.norm_epsilon >= 0.0,
+            format!("norm_eps is {}: expected a small positive number", self.norm_epsilon),
+        )?;
+        check(
+            self.rope_theta.is_finite() && self.rope_theta > 0.0,
+            format!("rope_theta is {}: expected a positive number", self.rope_theta),
+        )
+    }
+}
+
+/// The keys of a Hugging Face `config.json`; others are legacy and ignored, as transformers ignores them.
+#[derive(Deserialize)]
+struct Lfm2Json {
+    model_type: Option<String>,
+    vocab_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    head_dim: Option<usize>,
+    intermediate_size: Option<usize>,
+    block_ff_dim: Option<usize>,
+    #[serde(default)]
+    block_auto_adjust_ff_dim: bool,
+    block_ffn_dim_multiplier: Option<f64>,
+    #[serde(default = "default_multiple")]
+    block_multiple_of: usize,
+    layer_types: Option<Vec<String>>,
+    full_attn_idxs: Option<Vec<usize>>,
+    #[serde(rename = "conv_L_cache", default = "default_conv_length")]
+    conv_l_cache: usize,
+    #[serde(default)]
+    conv_bias: bool,
+    #[serde(default = "default_epsilon")]
+    norm_eps: f32,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<RopeJson>,
+    rope_scaling: Option<RopeJson>,
+    tie_embedding: Option<bool>,
+    tie_word_embeddings: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct RopeJson {
+    rope_theta: Option<f64>,
+    #[serde(alias = "type")]
+    rope_type: Option<String>,
+}
+
+fn default_multiple() -> usize {
+    256
+}
+
+fn default_conv_length() -> usize {
+    3
+}
+
+fn default_epsilon() -> f32 {
+    1e-5
+}
+
+const DEFAULT_THETA: f64 = 1e6;
+
+impl Lfm2Json {
+    fn into_config(self) -> Result<Config, Error> {
+        match self.model_type.as_deref() {
+            Some("lfm2") => {}
+            Some(other) => {
+                return Err(Error::Config(format!("model_type is {other:?}: expected \"lfm2\"")));
+            }
+            None => {
+                return Err(Error::Config(
+                    "no model_type: expected \"lfm2\" (or the keys of issue #22287)".into(),
+                ));
+            }
+        }
+        for rope in [&self.rope_parameters, &self.rope_scaling].into_iter().flatten() {
+            let kind = rope.rope_type.as_deref().unwrap_or("default");
+            if kind != "default" {
+                return Err(Error::Config(format!("rope_type is {kind:?}: expected \"default\"")));
+            }
+        }
+        let layers = self.layers()?;
+        let nested_theta = self.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
+        Ok(Config {
+            description: Description::Lfm2,
+            vocabulary: self.vocab_size,
+            hidden_size: self.hidden_size,
+            layers,
+            heads: self.num_attention_heads,
+            key_value_heads: self.num_key_value_heads,
+            head_dim: head_dim(self.head_dim, self.hidden_size, self.num_attention_heads)?,
+            feed_forward_width: self.feed_forward_width()?,
+            conv_length: self.conv_l_cache,
+            conv_bias: self.conv_bias,
+            norm_epsilon: self.norm_eps,
+            rope_theta: nested_theta.or(self.rope_theta).unwrap_or(DEFAULT_THETA),
+            tied_embedding: self.tie_embedding.or(self.tie_word_embeddings).unwrap_or(true),
+        })
+    }
+
+    fn layers(&self) -> Result<Vec<LayerKind>, Error> {
+        let count = self.num_hidden_layers;
+        if let Some(types) = &self.layer_types {
+            // Some files list more types than there are layers.
+            if types.len() < count {
+                return Err(Error::Config(format!(
+                    "layer_types has {} entries: expected num_hidden_layers, {count}",
+                    types.len()
+                )));
+            }
+            let kind = |name: &String| match name.as_str() {
+                "conv" => LayerKind::Conv,
+                _ => LayerKind::Attention,
+            };
+            return Ok(types[..count].iter().map(kind).collect());
+        }
+        let Some(indices) = &self.full_attn_idxs else {
+            return Ok(vec![LayerKind::Attention; count.min(1 << 16)]);
+        };
+        layers_from_attention(indices, count, "full_attn_idxs")
+    }
+
+    /// The rule of `Lfm2Config` and `Lfm2MLP`.
+    fn feed_forward_width(&self) -> Result<usize, Error> {
+        let width = self.block_ff_dim.or(self.intermediate_size).ok_or_else(|| {
+            Error::Config("neither intermediate_size nor block_ff_dim is given".into())
+        })?;
+        if !self.block_auto_adjust_ff_dim {
+            return Ok(width);
+        }
+        let width = width.saturating_mul(2) / 3;
+        let Some(multiplier) = self.block_ffn_dim_multiplier else {
+            return Ok(width);
+        };
+        if self.block_multiple_of == 0 {
+            return Err(Error::Config("block_multiple_of is 0: expected a positive number".into()));
+        }
+        let width = (multiplier * width as f64) as usize;
+        width.checked_next_multiple_of(self.block_multiple_of).ok_or_else(|| {
+            Error::Config(format!("block_multiple_of is {}: too large", self.block_multiple_of))
+        })
+    }
+}
+
+/// The keys of issue #22287. It gives no vocabulary, which is that of the published model unless `vocab_size` says otherwise, and
+/// contradicts itself about the axis, so `shift_axis` (ours) chooses.
+#[derive(Deserialize)]
+struct Issue22287Json {
+    #[serde(default = "default_vocabulary")]
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    num_hidden_layers: usize,
+    head_dim: Option<usize>,
+    conv_layers: Vec<usize>,
+    attention_layers: Vec<usize>,
+    conv_kernel: usize,
+    rms_norm_eps: f32,
+    rope_theta: f64,
+    #[serde(default)]
+    shift_axis: ShiftAxisJson,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ShiftAxisJson {
+    #[default]
+    Time,
+    Feature,
+}
+
+fn default_vocabulary() -> usize {
+    65536
+}
+
+impl Issue22287Json {
+    fn into_config(self) -> Result<Config, Error> {
+        let layers = layers_from_attention(
+            &self.attention_layers,
+            self.num_hidden_layers,
+            "attention_layers",
+        )?;
+        for (i, kind) in layers.iter().enumerate() {
+            if (*kind == LayerKind::Conv) != self.conv_layers.contains(&i) {
+                return Err(Error::Config(format!(
+                    "layer {i} is not in exactly one of conv_layers and attention_layers"
+                )));
+            }
+        }
+        let shift_axis = match self.shift_axis {
+            ShiftAxisJson::Time => ShiftAxis::Time,
+            ShiftAxisJson::Feature => ShiftAxis::Feature,
+        };
+        Ok(Config {
+            description: Description::Issue22287 { shift_axis },
+            vocabulary: self.vocab_size,
+            hidden_size: self.hidden_size,
+            layers,
+            heads: self.num_attention_heads,
+            key_value_heads: self.num_key_value_heads,
+            head_dim: head_dim(self.head_dim, self.hidden_size, self.num_attention_heads)?,
+            feed_forward_width: self.intermediate_size,
+            conv_length: self.conv_kernel,
+            conv_bias: true,
+            norm_epsilon: self.rms_norm_eps,
+            rope_theta: self.rope_theta,
+            tied_embedding: true,
+        })
+    }
+}
+
+fn head_dim(given: Option<usize>, hidden_size: usize, heads: usize) -> Result<usize, Error> {
+    given
+        .or(hidden_size.checked_div(heads))
+        .ok_or_else(|| Error::Config("num_attention_heads is 0: expected a positive number".into()))
+}
+
+fn layers_from_attention(
+    indices: &[usize],
+    count: usize,
+    key: &str,
+) -> Result<Vec<LayerKind>, Error> {
+    // The bound keeps a hostile file from asking for memory; `validate` has the precise one.
+    let mut layers = vec![LayerKind::Conv; count.min(1 << 16)];
+    for &i in indices {
+        *layers.get_mut(i).ok_or_else(|| {
+            Error::Config(format!("{key} names layer {i}: expected less than {count}"))
+        })? = LayerKind::Attention;
+    }
+    Ok(layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(extra: &str) -> Result<Config, Error> {
+        Config::from_json(&format!(
+            r#"{{"model_type": "lfm2", "vocab_size": 320, "hidden_size": 256, "num_hidden_layers": 4,
+                "num_attention_heads": 4, "num_key_value_heads": 2 {extra}}}"#
+        ))
+    }
+
+    #[test]
+    fn feed_forward_widths_of_the_published_models() {
+        for (given, adjusted) in [(6656, 4608), (10240, 6912), (12288, 8192)] {
+            let config = published(&format!(
+                r#", "intermediate_size": {given}, "block_auto_adjust_ff_dim": true, "block_ffn_dim_multiplier": 1.0"#
+            ));
+            assert_eq!(config.unwrap().feed_forward_width, adjusted);
+        }
+        let config =
+            published(r#", "intermediate_size": 10752, "block_auto_adjust_ff_dim": false"#);
+        assert_eq!(config.unwrap().feed_forward_width, 10752);
+        let config = published(r#", "intermediate_size": 1, "block_ff_dim": 300"#);
+        assert_eq!(config.unwrap().feed_forward_width, 300);
+    }
+
+    #[test]
+    fn nested_theta_wins_over_flat() {
+        let theta = |extra: &str| {
+            published(&format!(r#", "intermediate_size": 64 {extra}"#)).unwrap().rope_theta
+        };
+        assert_eq!(theta(""), 1e6);
+        assert_eq!(theta(r#", "rope_theta": 5e6"#), 5e6);
+        assert_eq!(theta(r#", "rope_theta": 5e6, "rope_parameters": {"rope_theta": 1e7}"#), 1e7);
+    }
+
+    #[test]
+    fn layer_kinds() {
+        use LayerKind::{Attention, Conv};
+        let layers = |extra: &str| {
+            published(&format!(r#", "intermediate_size": 64 {extra}"#)).unwrap().layers
+        };
+        assert_eq!(layers(""), [Attention; 4]);
+        let mixed = [Conv, Attention, Conv, Attention];
+        assert_eq!(layers(r#", "full_attn_idxs": [1, 3]"#), mixed);
+        let types = r#", "layer_types": ["conv", "full_attention", "conv", "attention", "conv"]"#;
+        assert_eq!(layers(types), mixed);
+    }
+
+    #[test]
+    fn the_older_key_for_tied_embeddings_wins() {
+        let tied = |extra: &str| {
+            published(&format!(r#", "intermediate_size": 64 {extra}"#)).unwrap().tied_embedding
+        };
+        assert!(tied(""));
+        assert!(!tied(r#", "tie_word_embeddings": false"#));
+        assert!(!tied(r#", "tie_embedding": false, "tie_word_embeddings": true"#));
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (extra, expected) in [
+            (r#", "intermediate_size": 0"#, "intermediate_size is 0"),
+            (r#", "intermediate_size": 64, "head_dim": 20"#, "head_dim is 20"),
+            (r#", "intermediate_size": 64, "conv_L_cache": 0"#, "conv_L_cache is 0"),
+            (r#", "intermediate_size": 64, "full_attn_idxs": [4]"#, "layer 4"),
+            (r#", "intermediate_size": 64, "layer_types": ["conv"]"#, "1 entries"),
+            (r#", "intermediate_size": 64, "rope_theta": -1"#, "rope_theta is -1"),
+            (r#", "intermediate_size": 64, "rope_parameters": {"rope_type": "yarn"}"#, "yarn"),
+            ("", "intermediate_size"),
+        ] {
+            let error = published(extra).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = Config::from_json(r#"{"model_type": "llama"}"#).unwrap_err().to_string();
+        assert!(error.contains("vocab_size") || error.contains("llama"), "{error}");
+    }
+
+    #[test]
+    fn presets_are_valid() {
+        for name in Config::preset_names() {
+            Config::preset(name).unwrap().validate().unwrap();
+        }
+        assert!(Config::preset("13b").unwrap_err().to_string().contains("350m"));
+    }
+}

@@ -1,0 +1,120 @@
+use super::Config;
+use crate::Aligned;
+use crate::ops::RopeTable;
+
+/// The working memory of [`forward`](super::Model::forward): made by the first call and reused by those after it.
+///
+/// It grows to the rows of the largest call, [`MAX_ROWS`](Self::MAX_ROWS) at most: longer prompts are taken in pieces.
+#[derive(Default)]
+pub struct Scratch {
+    pub(super) buffers: Option<Buffers>,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// One sequence's rows within a pass.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    pub sequence: usize,
+    /// Of the call's tokens of that sequence.
+    pub first_token: usize,
+    /// Rows of the pass.
+    pub rows: usize,
+    /// Whether these are the last of the call's tokens of that sequence.
+    pub ends: bool,
+}
+
+/// Row-major buffers with room for a number of rows.
+pub(super) struct Buffers {
+    shape: Shape,
+    /// The residual stream, `[rows, hidden_size]`.
+    pub hidden: Aligned<f32>,
+    /// What a norm writes, `[rows, hidden_size]`.
+    pub normed: Aligned<f32>,
+    /// What a mixer or feed-forward adds to the residual stream, `[rows, hidden_size]`.
+    pub output: Aligned<f32>,
+    pub block: BlockBuffers,
+}
+
+/// What blocks use inside.
+pub struct BlockBuffers {
+    /// B, C and x, or the gate, or the queries: whatever is widest, `[rows, ...]`.
+    pub(super) wide: Aligned<f32>,
+    /// The feed-forward's up projection, `[rows, feed_forward_width]`.
+    pub(super) up: Aligned<f32>,
+    /// Keys and values, each `[rows, key_value_heads * head_dim]`.
+    pub(super) keys: Aligned<f32>,
+    pub(super) values: Aligned<f32>,
+    /// The mixer's result before the output projection, and what per-head norms read.
+    pub(super) mixed: Aligned<f32>,
+    /// The angles of each row's position.
+    pub(super) rope: RopeTable,
+}
+
+impl BlockBuffers {
+    /// Buffers for blocks of that shape and `rows` rows.
+    pub fn new(config: &Config, rows: usize) -> Self {
+        let query_width = config.query_width();
+        let zeroed = |width: usize| Aligned::zeroed(rows * width);
+        Self {
+            wide: zeroed((3 * config.hidden_size).max(query_width).max(config.feed_forward_width)),
+            up: zeroed(config.feed_forward_width),
+            keys: zeroed(config.key_value_width()),
+            values: zeroed(config.key_value_width()),
+            mixed: zeroed(config.hidden_size.max(query_width)),
+            rope: RopeTable::new(config.rope_theta, config.head_dim, rows),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+struct Shape {
+    rows: usize,
+    hidden_size: usize,
+    query_width: usize,
+    key_value_width: usize,
+    head_dim: usize,
+    feed_forward_width: usize,
+    rope_theta: f64,
+}
+
+impl Scratch {
+    /// Rows that one pass takes at most. Chunks of a prompt give the same bits as the whole, so this bounds memory at no other cost.
+    pub const MAX_ROWS: usize = 512;
+
+    /// The buffers for a pass of `rows` rows.
+    pub(super) fn reserve(&mut self, config: &Config, rows: usize) -> &mut Buffers {
+        let shape = Shape {
+            rows,
+            hidden_size: config.hidden_size,
+            query_width: config.query_width(),
+            key_value_width: config.key_value_width(),
+            head_dim: config.head_dim,
+            feed_forward_width: config.feed_forward_width,
+            rope_theta: config.rope_theta,
+        };
+        let fits = |buffers: &Buffers| {
+            buffers.shape.rows >= rows && Shape { rows, ..buffers.shape } == shape
+        };
+        if !self.buffers.as_ref().is_some_and(fits) {
+            let zeroed = || Aligned::zeroed(rows * config.hidden_size);
+            self.buffers = Some(Buffers {
+                shape,
+                hidden: zeroed(),
+                normed: zeroed(),
+                output: zeroed(),
+                block: BlockBuffers::new(config, rows),
+            });
+        }
+        self.buffers.as_mut().expect("made above")
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let Some(Buffers { hidden, normed, output, block, .. }) = &self.buffers else {
+            return 0;
+        };
+        let BlockBuffers { wide, up, keys, values, mixed, rope } = block;
+        let buffers = [hidden, normed, output, wide, up, keys, values, mixed];
+        buffers.iter().map(|buffer| size_of_val(&buffer[..])).sum::<usize>() + rope.bytes()
+    }
+}

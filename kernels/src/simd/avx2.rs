@@ -1,0 +1,196 @@
+//! Sixteen lanes in two 256-bit registers.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Sub};
+
+use half::{bf16, f16};
+
+use super::{LANES, Lanes, Registers, Simd, environment};
+
+/// Proof of AVX2, FMA and F16C.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The token, if this CPU has the features.
+    pub fn detect() -> Option<Self> {
+        let present = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        present.then_some(Self(()))
+    }
+}
+
+/// Lanes 0..8 and 8..16.
+///
+/// Made only from an [`Avx2`], which is what lets the methods below call intrinsics.
+#[derive(Clone, Copy)]
+pub struct Avx2Lanes([__m256; 2]);
+
+/// Calls a function on both halves.
+macro_rules! halves {
+    ($function:ident($($lanes:expr),+)) => {
+        // SAFETY: lanes exist only where an `Avx2` token was made, so the features are present.
+        Avx2Lanes(unsafe { [$function($($lanes.0[0]),+), $function($($lanes.0[1]),+)] })
+    };
+}
+
+impl Simd for Avx2 {
+    type Lanes = Avx2Lanes;
+
+    const REGISTERS: Registers = Registers::Few;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Avx2Lanes {
+        // SAFETY: `self` proves the features.
+        Avx2Lanes([unsafe { _mm256_set1_ps(value) }; 2])
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Avx2Lanes {
+        let from = from.as_ptr();
+        // SAFETY: `self` proves the features; both halves lie within the sixteen floats.
+        Avx2Lanes(unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] })
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; LANES]) -> Avx2Lanes {
+        let from = from.as_ptr().cast::<__m128i>();
+        // SAFETY: `self` proves the features; both halves lie within the sixteen 16-bit numbers.
+        Avx2Lanes(unsafe {
+            [_mm256_cvtph_ps(_mm_loadu_si128(from)), _mm256_cvtph_ps(_mm_loadu_si128(from.add(1)))]
+        })
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; LANES]) -> Avx2Lanes {
+        let from = from.as_ptr().cast::<__m128i>();
+        // SAFETY: `self` proves the features; both halves lie within the sixteen 16-bit numbers.
+        Avx2Lanes(unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(1)));
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn with_avx2<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        // SAFETY: `self` proves the features.
+        environment::with_default(move || unsafe { with_avx2(kernel) })
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $intrinsic:ident) => {
+        impl $trait for Avx2Lanes {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                halves!($intrinsic(self, other))
+            }
+        }
+    };
+}
+operator!(Add, add, _mm256_add_ps);
+operator!(Sub, sub, _mm256_sub_ps);
+operator!(Mul, mul, _mm256_mul_ps);
+operator!(Div, div, _mm256_div_ps);
+
+impl Lanes for Avx2Lanes {
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        halves!(_mm256_fmadd_ps(self, factor, term))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        halves!(_mm256_max_ps(self, other))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        halves!(_mm256_min_ps(self, other))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        #[inline(always)]
+        unsafe fn abs(x: __m256) -> __m256 {
+            // SAFETY: the caller proves the features.
+            unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) }
+        }
+        halves!(abs(self))
+    }
+
+    #[inline(always)]
+    fn select_negative(self, negative: Self, otherwise: Self) -> Self {
+        #[inline(always)]
+        unsafe fn select(x: __m256, negative: __m256, otherwise: __m256) -> __m256 {
+            // SAFETY: the caller proves the features.
+            unsafe {
+                let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_setzero_ps());
+                _mm256_blendv_ps(otherwise, negative, below)
+            }
+        }
+        halves!(select(self, negative, otherwise))
+    }
+
+    #[inline(always)]
+    fn scale_by_power(self, power: Self) -> Self {
+        /// In two factors, as the scalar specification does.
+        #[inline(always)]
+        unsafe fn scale(x: __m256, power: __m256) -> __m256 {
+            // SAFETY: the caller proves the features.
+            unsafe {
+                let bias = _mm256_set1_epi32(127);
+                let power = _mm256_cvtps_epi32(power);
+                let first = _mm256_srai_epi32::<1>(power);
+                let second = _mm256_sub_epi32(power, first);
+                let first = _mm256_slli_epi32::<23>(_mm256_add_epi32(first, bias));
+                let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(second, bias));
+                let x = _mm256_mul_ps(x, _mm256_castsi256_ps(first));
+                _mm256_mul_ps(x, _mm256_castsi256_ps(second))
+            }
+        }
+        halves!(scale(self, power))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        let to = to.as_mut_ptr();
+        // SAFETY: lanes prove the features; both halves lie within the sixteen floats.
+        unsafe {
+            _mm256_storeu_ps(to, self.0[0]);
+            _mm256_storeu_ps(to.add(8), self.0[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: lanes prove the features.
+        unsafe { sum_eight(_mm256_add_ps(self.0[0], self.0[1])) }
+    }
+}
+
+/// Adds eight lanes by halves.
+///
+/// # Safety
+///
+/// The CPU must have AVX.
+#[inline(always)]
+pub unsafe fn sum_eight(eight: __m256) -> f32 {
+    // SAFETY: the caller proves the feature.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}

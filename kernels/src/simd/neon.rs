@@ -1,0 +1,218 @@
+//! Sixteen lanes in four 128-bit registers.
+#![allow(unsafe_code)]
+
+use std::arch::aarch64::*;
+use std::arch::is_aarch64_feature_detected;
+use std::ops::{Add, Div, Mul, Sub};
+
+use half::{bf16, f16};
+
+use super::{LANES, Lanes, Registers, Simd, environment};
+
+/// Proof of Advanced SIMD.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Neon(());
+
+impl Neon {
+    /// The token, if this CPU has the feature.
+    pub fn detect() -> Option<Self> {
+        is_aarch64_feature_detected!("neon").then_some(Self(()))
+    }
+}
+
+/// Lanes 0..4, 4..8, 8..12 and 12..16.
+///
+/// Made only from a [`Neon`], which is what lets the methods below call intrinsics.
+#[derive(Clone, Copy)]
+pub struct NeonLanes([float32x4_t; 4]);
+
+/// Calls a function on all four quarters.
+macro_rules! quarters {
+    ($function:ident($($lanes:expr),+)) => {
+        // SAFETY: lanes exist only where a `Neon` token was made.
+        NeonLanes(unsafe {
+            [
+                $function($($lanes.0[0]),+),
+                $function($($lanes.0[1]),+),
+                $function($($lanes.0[2]),+),
+                $function($($lanes.0[3]),+),
+            ]
+        })
+    };
+}
+
+impl Simd for Neon {
+    type Lanes = NeonLanes;
+
+    const REGISTERS: Registers = Registers::Few;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> NeonLanes {
+        // SAFETY: `self` proves the feature.
+        NeonLanes([unsafe { vdupq_n_f32(value) }; 4])
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> NeonLanes {
+        let from = from.as_ptr();
+        // SAFETY: `self` proves the feature; all quarters lie within the sixteen floats.
+        NeonLanes(unsafe {
+            [
+                vld1q_f32(from),
+                vld1q_f32(from.add(4)),
+                vld1q_f32(from.add(8)),
+                vld1q_f32(from.add(12)),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; LANES]) -> NeonLanes {
+        let from = from.as_ptr().cast::<u16>();
+        // SAFETY: `self` proves the feature; both halves lie within the sixteen 16-bit numbers.
+        NeonLanes(unsafe {
+            let low = vreinterpretq_f16_u16(vld1q_u16(from));
+            let high = vreinterpretq_f16_u16(vld1q_u16(from.add(8)));
+            [
+                vcvt_f32_f16(vget_low_f16(low)),
+                vcvt_high_f32_f16(low),
+                vcvt_f32_f16(vget_low_f16(high)),
+                vcvt_high_f32_f16(high),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; LANES]) -> NeonLanes {
+        let from = from.as_ptr().cast::<u16>();
+        // SAFETY: `self` proves the feature; both halves lie within the sixteen 16-bit numbers.
+        NeonLanes(unsafe {
+            let low = vld1q_u16(from);
+            let high = vld1q_u16(from.add(8));
+            [
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(low))),
+                vreinterpretq_f32_u32(vshll_high_n_u16::<16>(low)),
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(high))),
+                vreinterpretq_f32_u32(vshll_high_n_u16::<16>(high)),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        /// Not inlined, so that no arithmetic moves out of the environment it must run in.
+        #[inline(never)]
+        #[target_feature(enable = "neon")]
+        fn with_neon<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        // SAFETY: `self` proves the feature.
+        environment::with_default(move || unsafe { with_neon(kernel) })
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $intrinsic:ident) => {
+        impl $trait for NeonLanes {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                quarters!($intrinsic(self, other))
+            }
+        }
+    };
+}
+operator!(Add, add, vaddq_f32);
+operator!(Sub, sub, vsubq_f32);
+operator!(Mul, mul, vmulq_f32);
+operator!(Div, div, vdivq_f32);
+
+impl Lanes for NeonLanes {
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        quarters!(vfmaq_f32(term, self, factor))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        /// Like x86's `maxps`, unlike `vmaxq_f32`, which treats NaN and zeros differently.
+        #[inline(always)]
+        unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            // SAFETY: the caller proves the feature.
+            unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+        }
+        quarters!(larger(self, other))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        #[inline(always)]
+        unsafe fn smaller(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            // SAFETY: the caller proves the feature.
+            unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
+        }
+        quarters!(smaller(self, other))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        quarters!(vabsq_f32(self))
+    }
+
+    #[inline(always)]
+    fn select_negative(self, negative: Self, otherwise: Self) -> Self {
+        #[inline(always)]
+        unsafe fn select(
+            x: float32x4_t,
+            negative: float32x4_t,
+            otherwise: float32x4_t,
+        ) -> float32x4_t {
+            // SAFETY: the caller proves the feature.
+            unsafe { vbslq_f32(vcltzq_f32(x), negative, otherwise) }
+        }
+        quarters!(select(self, negative, otherwise))
+    }
+
+    #[inline(always)]
+    fn scale_by_power(self, power: Self) -> Self {
+        /// In two factors, as the scalar specification does.
+        #[inline(always)]
+        unsafe fn scale(x: float32x4_t, power: float32x4_t) -> float32x4_t {
+            // SAFETY: the caller proves the feature.
+            unsafe {
+                let bias = vdupq_n_s32(127);
+                let power = vcvtnq_s32_f32(power);
+                let first = vshrq_n_s32::<1>(power);
+                let second = vsubq_s32(power, first);
+                let first = vshlq_n_s32::<23>(vaddq_s32(first, bias));
+                let second = vshlq_n_s32::<23>(vaddq_s32(second, bias));
+                let x = vmulq_f32(x, vreinterpretq_f32_s32(first));
+                vmulq_f32(x, vreinterpretq_f32_s32(second))
+            }
+        }
+        quarters!(scale(self, power))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        let to = to.as_mut_ptr();
+        // SAFETY: lanes prove the feature; all quarters lie within the sixteen floats.
+        unsafe {
+            vst1q_f32(to, self.0[0]);
+            vst1q_f32(to.add(4), self.0[1]);
+            vst1q_f32(to.add(8), self.0[2]);
+            vst1q_f32(to.add(12), self.0[3]);
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        // SAFETY: lanes prove the feature.
+        unsafe {
+            let four = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vpadds_f32(two)
+        }
+    }
+}

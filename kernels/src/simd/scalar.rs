@@ -1,0 +1,127 @@
+//! The specification: sixteen lanes in an array.
+
+use std::array;
+use std::ops::{Add, Div, Mul, Sub};
+
+use half::{bf16, f16};
+
+use super::{LANES, Lanes, Registers, Simd, environment, fold_halves};
+
+/// Needs nothing from the CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Scalar;
+
+/// Sixteen floats in memory.
+#[derive(Clone, Copy)]
+pub struct ScalarLanes([f32; LANES]);
+
+impl Simd for Scalar {
+    type Lanes = ScalarLanes;
+
+    const REGISTERS: Registers = Registers::Few;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> ScalarLanes {
+        ScalarLanes([value; LANES])
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> ScalarLanes {
+        ScalarLanes(*from)
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; LANES]) -> ScalarLanes {
+        ScalarLanes(from.map(f16::to_f32))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; LANES]) -> ScalarLanes {
+        ScalarLanes(from.map(bf16::to_f32))
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        /// Not inlined, so that no arithmetic moves out of the environment it must run in.
+        #[inline(never)]
+        fn call<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        environment::with_default(move || call(kernel))
+    }
+}
+
+impl ScalarLanes {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Self(array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident) => {
+        impl $trait for ScalarLanes {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                self.zip(other, f32::$method)
+            }
+        }
+    };
+}
+operator!(Add, add);
+operator!(Sub, sub);
+operator!(Mul, mul);
+operator!(Div, div);
+
+impl Lanes for ScalarLanes {
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        Self(array::from_fn(|i| self.0[i].mul_add(factor.0[i], term.0[i])))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0.map(f32::abs))
+    }
+
+    #[inline(always)]
+    fn select_negative(self, negative: Self, otherwise: Self) -> Self {
+        Self(array::from_fn(|i| if self.0[i] < 0.0 { negative.0[i] } else { otherwise.0[i] }))
+    }
+
+    #[inline(always)]
+    fn scale_by_power(self, power: Self) -> Self {
+        // Two factors, since 2^power alone may leave the normal range; the first product is exact.
+        self.zip(power, |x, power| {
+            let power = power as i32;
+            let first = power >> 1;
+            (x * power_of_two(first)) * power_of_two(power - first)
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        *to = self.0;
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        fold_halves(self.0, f32::add)
+    }
+}
+
+#[inline(always)]
+fn power_of_two(power: i32) -> f32 {
+    f32::from_bits(((power + 127) as u32) << 23)
+}

@@ -1,0 +1,117 @@
+//! Walks slices sixteen lanes at a time, so that kernels never see a tail.
+
+use super::{LANES, Lanes, Simd};
+
+/// Marks a closure `#[inline(always)]`: see the hazard in [`crate::simd`].
+macro_rules! inlined {
+    ($($closure:tt)*) => {
+        #[inline(always)]
+        $($closure)*
+    };
+}
+pub(crate) use inlined;
+
+/// Folds `x` into two sets of sixteen lanes, element `i` into lane `i mod 32`, and combines the sets.
+///
+/// `x` is padded with `identity`.
+#[inline(always)]
+pub fn fold<S: Simd>(
+    simd: S,
+    x: &[f32],
+    identity: f32,
+    step: impl Fn(S::Lanes, S::Lanes) -> S::Lanes,
+    combine: impl Fn(S::Lanes, S::Lanes) -> S::Lanes,
+) -> S::Lanes {
+    let (pairs, tail) = x.as_chunks::<{ 2 * LANES }>();
+    let mut first = simd.splat(identity);
+    let mut second = first;
+    for pair in pairs {
+        let (low, high) = halves(pair);
+        first = step(first, simd.load(low));
+        second = step(second, simd.load(high));
+    }
+    if !tail.is_empty() {
+        let mut padded = [identity; 2 * LANES];
+        padded[..tail.len()].copy_from_slice(tail);
+        let (low, high) = halves(&padded);
+        first = step(first, simd.load(low));
+        second = step(second, simd.load(high));
+    }
+    combine(first, second)
+}
+
+#[inline(always)]
+fn halves(pair: &[f32; 2 * LANES]) -> (&[f32; LANES], &[f32; LANES]) {
+    let (halves, _) = pair.as_chunks::<LANES>();
+    (&halves[0], &halves[1])
+}
+
+/// The first sixteen elements of `from`; where it has fewer, the missing lanes hold 0.
+#[inline(always)]
+pub fn read<S: Simd>(simd: S, from: &[f32]) -> S::Lanes {
+    match from.first_chunk() {
+        Some(chunk) => simd.load(chunk),
+        None => simd.load_partial(from, 0.0),
+    }
+}
+
+/// Writes the first sixteen elements of `to`, or all where it has fewer.
+#[inline(always)]
+pub fn write<L: Lanes>(lanes: L, to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(chunk) => lanes.store(chunk),
+        None => lanes.store_partial(to),
+    }
+}
+
+/// Replaces each element of `x` by `f` of it.
+#[inline(always)]
+pub fn map_in_place<S: Simd>(simd: S, x: &mut [f32], f: impl Fn(S::Lanes) -> S::Lanes) {
+    let (chunks, tail) = x.as_chunks_mut();
+    for chunk in chunks {
+        f(simd.load(chunk)).store(chunk);
+    }
+    if !tail.is_empty() {
+        f(simd.load_partial(tail, 0.0)).store_partial(tail);
+    }
+}
+
+/// Replaces each element of `x` by `f` of it and its partner in `y`.
+#[inline(always)]
+pub fn zip_in_place<S: Simd>(
+    simd: S,
+    x: &mut [f32],
+    y: &[f32],
+    f: impl Fn(S::Lanes, S::Lanes) -> S::Lanes,
+) {
+    let (chunks, tail) = x.as_chunks_mut();
+    let (y_chunks, y_tail) = y.as_chunks();
+    for (chunk, y) in chunks.iter_mut().zip(y_chunks) {
+        f(simd.load(chunk), simd.load(y)).store(chunk);
+    }
+    if !tail.is_empty() {
+        let (x, y) = (simd.load_partial(tail, 0.0), simd.load_partial(y_tail, 0.0));
+        f(x, y).store_partial(tail);
+    }
+}
+
+/// Writes `f` of each pair of elements to `out`.
+#[inline(always)]
+pub fn zip_map<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    out: &mut [f32],
+    f: impl Fn(S::Lanes, S::Lanes) -> S::Lanes,
+) {
+    let (a, a_tail) = a.as_chunks();
+    let (b, b_tail) = b.as_chunks();
+    let (out, out_tail) = out.as_chunks_mut();
+    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+        f(simd.load(a), simd.load(b)).store(out);
+    }
+    if !out_tail.is_empty() {
+        let (a, b) = (simd.load_partial(a_tail, 0.0), simd.load_partial(b_tail, 0.0));
+        f(a, b).store_partial(out_tail);
+    }
+}

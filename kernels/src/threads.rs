@@ -1,0 +1,44 @@
+//! Splits work over the threads of the current rayon pool, without allocating.
+//!
+//! Outputs are split, never a reduction, so the split cannot change a bit.
+
+use crate::simd::LANES;
+
+/// Calls `work` on runs of whole rows of `out`, in parallel, with the index of each run's first row.
+///
+/// A run has at most `most` rows where there are threads to share with.
+pub fn split_rows<W>(out: &mut [f32], row_length: usize, most: usize, work: &W)
+where
+    W: Fn(usize, &mut [f32]) + Sync,
+{
+    if out.is_empty() {
+        return;
+    }
+    if rayon::current_num_threads() == 1 {
+        return work(0, out);
+    }
+    split(0, out, row_length, most.max(1), work);
+}
+
+fn split<W>(first: usize, out: &mut [f32], row_length: usize, most: usize, work: &W)
+where
+    W: Fn(usize, &mut [f32]) + Sync,
+{
+    let rows = out.len() / row_length;
+    if rows <= most {
+        return work(first, out);
+    }
+    // Whole lanes where rows are single elements.
+    let half = if rows < 64 { rows / 2 } else { (rows / 2).next_multiple_of(LANES) };
+    let (left, right) = out.split_at_mut(half * row_length);
+    rayon::join(
+        || split(first, left, row_length, most, work),
+        || split(first + half, right, row_length, most, work),
+    );
+}
+
+/// How many rows of `row_length` make a run worth handing to another thread in an op that does a few operations per element.
+pub fn rows_worth_sharing(row_length: usize) -> usize {
+    const ELEMENTS: usize = 16 * 1024;
+    ELEMENTS.div_ceil(row_length.max(1))
+}

@@ -73,6 +73,9 @@ pub trait Simd: Copy + Send + Sync {
     /// Reads sixteen brain floats, widened exactly.
     fn load_bf16(self, from: &[bf16; LANES]) -> Self::Lanes;
 
+    /// Asks for `line` to be brought near, into the second-level cache; a hint without effect on any result.
+    fn prefetch<E>(self, line: &[E; LANES]);
+
     /// Runs `kernel` with this instruction set enabled and the default floating-point environment.
     ///
     /// Everything that `kernel` calls must be `#[inline(always)]` to be compiled for it.

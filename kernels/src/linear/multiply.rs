@@ -5,15 +5,22 @@ use rayon::join;
 
 use super::Matrix;
 use super::matrix::with_panels;
-use super::tile::{SideBySide, chain};
+use super::tile::{OneByOne, SideBySide, chain};
 use crate::simd::slices::{inlined, read, write, zip_in_place};
 use crate::simd::{Element, Isa, LANES, Registers, Simd, dispatch};
 
 /// Where a chain is cut: part of the numeric contract.
 const CUT: usize = 256;
 
-/// Rows that share one pass over the weights. Packed between two cuts, they fill a part of the second-level cache.
-const BLOCK_ROWS: usize = 96;
+/// Rows that share one pass over the weights.
+const BLOCK_ROWS: usize = 144;
+
+/// Cuts that are copied at once: with [`BLOCK_ROWS`] rows they fill half of a second-level cache of 1 MiB. The sums of a tile go to
+/// memory between two cuts, and stay near while the cuts of one group follow each other.
+const CUTS: usize = 4;
+
+/// From one copied row to the next: not a power of two, so that rows do not compete for the same lines of the first-level cache.
+const STRIDE: usize = CUT + LANES;
 
 /// Weights that are worth handing to another thread, in bytes.
 const WORTH_SHARING: usize = 64 * 1024;
@@ -149,12 +156,20 @@ macro_rules! with_height {
 #[inline(always)]
 fn tile_height<S: Simd>(left: usize) -> usize {
     match (S::REGISTERS, left) {
-        (Registers::Many, 12..) => 12,
         (Registers::Many, 8..) => 8,
         (Registers::Few, 6..) => 6,
         (_, 4..) => 4,
         (_, 2..) => 2,
         _ => 1,
+    }
+}
+
+/// Panels that a tile takes: as many as leave its sums in registers.
+#[inline(always)]
+fn panels_per_tile<S: Simd>() -> usize {
+    match S::REGISTERS {
+        Registers::Few => 1,
+        Registers::Many => 3,
     }
 }
 
@@ -222,44 +237,48 @@ impl<E: Element> Task<'_, E> {
         }
     }
 
-    /// Between two cuts, rows are packed tile by tile, and each panel passes over all of them.
     #[inline(always)]
     fn many_rows<S: Simd>(&self, simd: S, x: &[f32], out: &mut [&mut [f32]]) {
-        /// Panels of a tile.
-        const WIDTH: usize = 2;
-        let panels = out[0].len().div_ceil(LANES);
-        let mut packed = [0.0; BLOCK_ROWS * CUT];
-        for start in (0..self.inputs).step_by(CUT) {
-            let cut = Cut { start, depth: CUT.min(self.inputs - start) };
-            self.pack::<S>(x, out.len(), &cut, &mut packed);
-            let mut panel = 0;
-            if S::REGISTERS == Registers::Many {
-                while panel + WIDTH <= panels {
-                    self.panel_tiles::<S, WIDTH>(simd, &packed, &cut, panel, out);
-                    panel += WIDTH;
-                }
-            }
-            while panel < panels {
-                self.panel_tiles::<S, 1>(simd, &packed, &cut, panel, out);
-                panel += 1;
-            }
+        /// Enough for a decoded batch; clearing the larger buffer would take longer than the batch.
+        const FEW: usize = 16;
+        if out.len() <= FEW {
+            self.many_rows_packed(simd, x, out, &mut [[0.0; STRIDE]; FEW * CUTS]);
+        } else {
+            self.many_rows_packed(simd, x, out, &mut [[0.0; STRIDE]; BLOCK_ROWS * CUTS]);
         }
     }
 
-    /// Packs each tile's rows side by side.
+    /// Between two cuts each panel passes over all rows, which were copied to lie close.
     #[inline(always)]
-    fn pack<S: Simd>(&self, x: &[f32], rows: usize, cut: &Cut, packed: &mut [f32]) {
-        let mut first = 0;
-        while first < rows {
-            let height = tile_height::<S>(rows - first);
-            let packed = &mut packed[first * cut.depth..][..height * cut.depth];
-            for r in 0..height {
-                let row = &x[(first + r) * self.inputs + cut.start..][..cut.depth];
-                for (to, x) in packed[r..].iter_mut().step_by(height).zip(row) {
-                    *to = *x;
+    fn many_rows_packed<S: Simd>(
+        &self,
+        simd: S,
+        x: &[f32],
+        out: &mut [&mut [f32]],
+        packed: &mut [[f32; STRIDE]],
+    ) {
+        let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
+        for group in (0..self.inputs).step_by(CUTS * CUT) {
+            let end = self.inputs.min(group + CUTS * CUT);
+            let cuts =
+                (group..end).step_by(CUT).map(|start| Cut { start, depth: CUT.min(end - start) });
+            for (cut, packed) in cuts.clone().zip(packed.chunks_exact_mut(rows)) {
+                for (packed, x) in packed.iter_mut().zip(x.chunks_exact(self.inputs)) {
+                    packed[..cut.depth].copy_from_slice(&x[cut.start..][..cut.depth]);
                 }
             }
-            first += height;
+            let mut panel = 0;
+            while panel < panels {
+                let taken = panels_per_tile::<S>().min(panels - panel);
+                for (cut, packed) in cuts.clone().zip(packed.chunks_exact(rows)) {
+                    match taken {
+                        3 => self.panel_tiles::<S, 3>(simd, packed, &cut, panel, out),
+                        2 => self.panel_tiles::<S, 2>(simd, packed, &cut, panel, out),
+                        _ => self.panel_tiles::<S, 1>(simd, packed, &cut, panel, out),
+                    }
+                }
+                panel += taken;
+            }
         }
     }
 
@@ -268,7 +287,7 @@ impl<E: Element> Task<'_, E> {
     fn panel_tiles<S: Simd, const N: usize>(
         &self,
         simd: S,
-        packed: &[f32],
+        packed: &[[f32; STRIDE]],
         cut: &Cut,
         first_panel: usize,
         out: &mut [&mut [f32]],
@@ -278,15 +297,27 @@ impl<E: Element> Task<'_, E> {
             panels[n] = &self.panel(first_panel + n)[cut.start..][..cut.depth];
         }
         let rows = out.len();
+        // While a panel passes over the rows, the weights after it are brought near, a part with each tile.
+        let ahead = (first_panel * self.inputs + cut.start + cut.depth).min(self.weights.len());
+        let ahead = &self.weights[ahead..];
         let mut first = 0;
         while first < rows {
             let height = tile_height::<S>(rows - first);
-            let packed = &packed[first * cut.depth..][..height * cut.depth];
+            for n in 0..N {
+                let part = n * self.inputs + first * cut.depth / rows
+                    ..n * self.inputs + (first + height) * cut.depth / rows;
+                if let Some(part) = ahead.get(part) {
+                    for line in part {
+                        simd.prefetch(line);
+                    }
+                }
+            }
+            let packed = &packed[first..];
             let out = &mut out[first..][..height];
             with_height!(height, R => {
-                let (rows, _) = packed.as_chunks::<R>();
+                let rows = packed.first_chunk::<R>().expect("the tile's rows were copied");
                 let mut sums = [[simd.splat(0.0); N]; R];
-                chain(simd, cut.depth, SideBySide(rows), panels, &mut sums);
+                chain(simd, cut.depth, OneByOne(rows), panels, &mut sums);
                 for r in 0..R {
                     for n in 0..N {
                         let out = &mut out[r][(first_panel + n) * LANES..];

@@ -5,6 +5,9 @@ use crate::simd::{Element, LANES, Lanes, Simd};
 
 /// The left side of a tile: `R` rows, of which element `k` is multiplied by row `k` of each panel.
 pub trait Rows<const R: usize>: Copy {
+    /// How many elements there are at most.
+    fn most(self) -> usize;
+
     /// Element `k` of row `r`.
     fn element(self, k: usize, r: usize) -> f32;
 }
@@ -15,16 +18,26 @@ pub struct SideBySide<'a, const R: usize>(pub &'a [[f32; R]]);
 
 impl<const R: usize> Rows<R> for SideBySide<'_, R> {
     #[inline(always)]
+    fn most(self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
     fn element(self, k: usize, r: usize) -> f32 {
         self.0[k][r]
     }
 }
 
-/// Rows one after another, `[R][64]`.
+/// Rows one after another, `[R][L]`, of which the first elements count.
 #[derive(Clone, Copy)]
-pub struct OneByOne<'a, const R: usize>(pub &'a [[f32; 64]; R]);
+pub struct OneByOne<'a, const R: usize, const L: usize>(pub &'a [[f32; L]; R]);
 
-impl<const R: usize> Rows<R> for OneByOne<'_, R> {
+impl<const R: usize, const L: usize> Rows<R> for OneByOne<'_, R, L> {
+    #[inline(always)]
+    fn most(self) -> usize {
+        L
+    }
+
     #[inline(always)]
     fn element(self, k: usize, r: usize) -> f32 {
         self.0[r][k]
@@ -40,6 +53,7 @@ pub fn chain<S: Simd, E: Element, const R: usize, const N: usize>(
     panels: [&[[E; LANES]]; N],
     sums: &mut [[S::Lanes; N]; R],
 ) {
+    assert!(rows.most() >= depth);
     for panel in panels {
         assert!(panel.len() >= depth);
     }

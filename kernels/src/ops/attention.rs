@@ -18,6 +18,9 @@ pub const MAX_HEAD_DIM: usize = 128;
 /// The most query heads that may share a key and value head.
 pub const MAX_GROUP: usize = 16;
 
+/// Bytes that one prefetch brings.
+const CACHE_LINE: usize = 64;
+
 /// Query rows (positions times the heads that share keys) of a tile.
 const TILE: usize = 6;
 
@@ -217,6 +220,14 @@ impl HeadRows {
             sums.segment[..rows].fill(Partial::EMPTY);
             for key in (segment..keys.min(segment + SEGMENT)).step_by(BLOCK) {
                 let block = &elements[2 * key * self.head_dim..][..2 * BLOCK * self.head_dim];
+                // A tile reads several panels side by side, which the hardware's own prefetching follows badly.
+                let ahead = 2 * (key + BLOCK) * self.head_dim;
+                if let Some(block) = elements.get(ahead..ahead + 2 * BLOCK * self.head_dim) {
+                    let lines = block.as_chunks().0;
+                    for line in lines.iter().step_by(CACHE_LINE / (LANES * E::BYTES)) {
+                        simd.prefetch(line);
+                    }
+                }
                 let (keys, values) = block.split_at(BLOCK * self.head_dim);
                 self.block(simd, key, rows, keys.as_chunks().0, values.as_chunks().0, sums);
             }

@@ -78,6 +78,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch<E>(self, line: &[E; LANES]) {
+        // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn with_avx2<R>(kernel: impl FnOnce() -> R) -> R {

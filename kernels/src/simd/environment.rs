@@ -80,7 +80,7 @@ mod tests {
     use std::hint::black_box;
 
     use super::*;
-    use crate::simd::{Element, Isa, Lanes, Simd, dispatch};
+    use crate::simd::{Element, Isa, Lanes, dispatch};
 
     #[cfg(target_arch = "x86_64")]
     const FLUSH: Control = 0x8040;

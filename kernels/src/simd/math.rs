@@ -26,7 +26,7 @@ pub fn exp<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
     let p = p.mul_add(r, simd.splat(8.333_452e-3));
     let p = p.mul_add(r, simd.splat(4.166_579_6e-2));
     let p = p.mul_add(r, simd.splat(1.666_666_5e-1));
-    let p = p.mul_add(r, simd.splat(5.000_000_1e-1));
+    let p = p.mul_add(r, simd.splat(0.5));
     let p = p.mul_add(r, simd.splat(1.0));
     let p = p.mul_add(r, simd.splat(1.0));
     p.scale_by_power(power)
@@ -38,4 +38,70 @@ pub fn silu<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
     let one = simd.splat(1.0);
     let e = exp(simd, simd.splat(0.0) - x.abs());
     x * (x.select_negative(e, one) / (one + e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{Isa, LANES, dispatch};
+
+    fn exp_of(isa: Isa, x: &[f32; LANES]) -> [f32; LANES] {
+        dispatch!(isa, simd => exp(simd, simd.load(x)).to_array())
+    }
+
+    /// Every 4099th bit pattern of a float, which is prime to the lanes and to the exponent's period.
+    fn patterns() -> impl Iterator<Item = [f32; LANES]> {
+        let mut bits = (0..=u32::MAX).step_by(4099);
+        std::iter::from_fn(move || {
+            let mut lanes = [0.0; LANES];
+            for lane in &mut lanes {
+                *lane = f32::from_bits(bits.next()?);
+            }
+            Some(lanes)
+        })
+    }
+
+    #[test]
+    fn exp_is_within_one_unit_in_the_last_place() {
+        let mut worst: f64 = 0.0;
+        for x in patterns() {
+            for (x, found) in x.into_iter().zip(exp_of(Isa::best(), &x)) {
+                let exact = f64::from(x).exp();
+                if x.is_nan() {
+                    assert!(found.is_nan());
+                } else if exact as f32 == f32::INFINITY || exact == 0.0 {
+                    assert_eq!(found, exact as f32, "exp({x:e})");
+                } else {
+                    let unit = exact.log2().floor().max(-126.0).exp2() * f64::from(f32::EPSILON);
+                    worst = worst.max((f64::from(found) - exact).abs() / unit);
+                }
+            }
+        }
+        assert!((0.5..1.0).contains(&worst), "{worst}");
+    }
+
+    #[test]
+    fn exp_has_the_same_bits_on_every_isa() {
+        for x in patterns() {
+            let expected = exp_of(Isa::available()[0], &x);
+            for isa in Isa::available() {
+                for (expected, found) in expected.into_iter().zip(exp_of(isa, &x)) {
+                    assert!(
+                        expected.to_bits() == found.to_bits() || expected.is_nan() && found.is_nan(),
+                        "{isa}: {found:e}, expected {expected:e}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exp_of_the_extremes() {
+        let mut x = [0.0; LANES];
+        x[..5].copy_from_slice(&[f32::NEG_INFINITY, f32::INFINITY, 0.0, -104.5, 88.8]);
+        for isa in Isa::available() {
+            let found = exp_of(isa, &x);
+            assert_eq!(found[..5], [0.0, f32::INFINITY, 1.0, 0.0, f32::INFINITY], "{isa}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 use std::arch::is_aarch64_feature_detected;
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -96,6 +97,14 @@ impl Simd for Neon {
                 vreinterpretq_f32_u32(vshll_high_n_u16::<16>(high)),
             ]
         })
+    }
+
+    #[inline(always)]
+    fn prefetch<E>(self, line: &[E; LANES]) {
+        // SAFETY: a prefetch reads nothing that the program can see.
+        unsafe {
+            asm!("prfm pldl2keep, [{}]", in(reg) line.as_ptr(), options(readonly, nostack, preserves_flags));
+        }
     }
 
     #[inline(always)]

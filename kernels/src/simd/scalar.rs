@@ -41,6 +41,9 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn prefetch<E>(self, _line: &[E; LANES]) {}
+
+    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         /// Not inlined, so that no arithmetic moves out of the environment it must run in.
         #[inline(never)]

@@ -1,1 +1,209 @@
-//! To be written.
+//! The list of operations under test. Whoever tests, times or lists operations goes through it.
+
+use std::fmt;
+
+use lfm2_kernels::Isa;
+use lfm2_kernels::linear::ElementType;
+use proptest::sample::select;
+use proptest::strategy::{BoxedStrategy, Strategy, Union};
+
+use crate::data::{Buffer, Data};
+use crate::oracle::expected::Expected;
+
+mod argmax;
+mod attention;
+mod element_wise;
+mod embedding;
+mod linear;
+mod rms_norm;
+mod rope;
+mod shift_sum;
+mod short_conv;
+mod softmax;
+
+/// Every operation, in every format of weights or cache.
+pub const OPS: &[Op] = &[
+    embedding::F32,
+    embedding::F16,
+    embedding::BF16,
+    rms_norm::OP,
+    linear::F32,
+    linear::F16,
+    linear::BF16,
+    rope::OP,
+    softmax::OP,
+    softmax::EXP,
+    attention::F32,
+    attention::F16,
+    short_conv::OP,
+    shift_sum::TIME,
+    shift_sum::FEATURE,
+    element_wise::SILU_MULTIPLY,
+    element_wise::SILU,
+    element_wise::ADD,
+    element_wise::MULTIPLY,
+    argmax::OP,
+];
+
+/// An operation: how its cases are drawn and made.
+#[derive(Clone, Copy)]
+pub struct Op {
+    /// The name of its function, and of its format where there are several.
+    pub name: &'static str,
+    /// What the sizes of a shape are, in order.
+    pub dimensions: &'static [&'static str],
+    /// Shapes that every run takes, simplest first: each tail of the lanes, the edges of tiles and blocks.
+    pub fixed_shapes: fn() -> Vec<Shape>,
+    /// Shapes to draw from, among them long ones; they shrink towards the simplest.
+    pub drawn_shapes: fn() -> BoxedStrategy<Shape>,
+    /// Makes the inputs of a case.
+    pub make: fn(&Shape, Data) -> Box<dyn Case>,
+}
+
+/// An operation's inputs, ready to run.
+pub trait Case: Sync {
+    /// Runs the operation: everything that it writes, states as well.
+    fn run(&self, isa: Isa) -> Vec<Output>;
+
+    /// What the oracle expects of each output, in the order of [`run`](Self::run).
+    fn expected(&self) -> Vec<Vec<Expected>>;
+
+    /// Whether [`expected`](Self::expected) holds for infinities and NaN, too.
+    fn defines_non_finite(&self) -> bool {
+        false
+    }
+}
+
+/// One thing that an operation writes.
+pub struct Output {
+    /// What it is.
+    pub name: &'static str,
+    /// What was written.
+    pub values: Buffer,
+}
+
+impl Output {
+    fn new(name: &'static str, values: Buffer) -> Self {
+        Self { name, values }
+    }
+
+    /// The results of an operation that returns them instead of writing to a slice of the case's.
+    fn returned(name: &'static str, values: &[f32]) -> Self {
+        Self { name, values: values.into() }
+    }
+}
+
+/// The sizes of a case, one for each of its operation's dimensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// The sizes, as many as there are dimensions.
+    fn sizes<const N: usize>(&self) -> [usize; N] {
+        self.0[..].try_into().expect("a shape has a size for every dimension")
+    }
+
+    /// The shape with the names of its dimensions, such as `rows=3,width=17`.
+    pub fn display(&self, op: &Op) -> impl fmt::Display {
+        assert_eq!(self.0.len(), op.dimensions.len(), "{}: as many sizes as dimensions", op.name);
+        let sizes = op.dimensions.iter().zip(&self.0).map(|(name, size)| format!("{name}={size}"));
+        sizes.collect::<Vec<_>>().join(",")
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(sizes: [usize; N]) -> Self {
+        Self(sizes.into())
+    }
+}
+
+/// How one size is drawn.
+type Sizes = BoxedStrategy<usize>;
+
+/// Any shape whose sizes are drawn independently.
+fn shapes<const N: usize>(sizes: [Sizes; N]) -> BoxedStrategy<Shape> {
+    sizes.prop_map(Shape::from).boxed()
+}
+
+/// One of several kinds of shapes, each with its weight; shrinks towards the first.
+fn one_of(kinds: impl IntoIterator<Item = (u32, BoxedStrategy<Shape>)>) -> BoxedStrategy<Shape> {
+    Union::new_weighted(kinds.into_iter().collect()).boxed()
+}
+
+/// A size between two, both included.
+fn between(least: usize, most: usize) -> Sizes {
+    (least..=most).boxed()
+}
+
+/// One of some sizes.
+fn among(sizes: &'static [usize]) -> Sizes {
+    select(sizes).boxed()
+}
+
+/// Weights in the format under test.
+struct Weights {
+    /// As stored.
+    bytes: Vec<u8>,
+    /// As numbers: what the oracle sees.
+    widened: Vec<f32>,
+}
+
+impl Weights {
+    /// Rounds `values` to the format.
+    fn new(element: ElementType, values: &[f32]) -> Self {
+        use half::{bf16, f16};
+        match element {
+            ElementType::F32 => Self {
+                bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                widened: values.to_vec(),
+            },
+            ElementType::F16 => {
+                let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
+                Self {
+                    bytes: narrow.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    widened: narrow.iter().map(|value| value.to_f32()).collect(),
+                }
+            }
+            ElementType::Bf16 => {
+                let narrow: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
+                Self {
+                    bytes: narrow.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    widened: narrow.iter().map(|value| value.to_f32()).collect(),
+                }
+            }
+        }
+    }
+}
+
+/// Exactly `values`.
+fn exactly(values: &[f32]) -> Vec<Expected> {
+    values.iter().map(|&value| Expected { value: f64::from(value), bound: 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_shapes_fit_their_dimensions() {
+        for (i, op) in OPS.iter().enumerate() {
+            assert!(OPS[..i].iter().all(|other| other.name != op.name), "{} twice", op.name);
+            for shape in (op.fixed_shapes)() {
+                assert_eq!(shape.0.len(), op.dimensions.len(), "{}", op.name);
+            }
+        }
+    }
+
+    /// Every tail of the lanes is among the shapes that every run takes.
+    #[test]
+    fn every_tail_is_covered() {
+        for op in OPS {
+            let shapes = (op.fixed_shapes)();
+            let covered = (0..op.dimensions.len()).any(|dimension| {
+                (1..=2 * lfm2_kernels::simd::LANES)
+                    .all(|tail| shapes.iter().any(|shape| shape.0[dimension] == tail))
+            });
+            assert!(covered || op.name.starts_with("attention"), "{}", op.name);
+        }
+    }
+}

@@ -8,5 +8,6 @@ pub mod compare;
 pub mod coverage;
 pub mod data;
 pub mod golden;
+pub mod machine;
 pub mod oracle;
 pub mod random_model;

@@ -1,0 +1,52 @@
+use std::iter::repeat_n;
+
+use lfm2_kernels::Isa;
+use lfm2_kernels::ops;
+use proptest::strategy::BoxedStrategy;
+
+use super::{Case, Op, Output, Shape, between, exactly, one_of, shapes};
+use crate::data::{Buffer, Data};
+use crate::oracle::expected::{Expected, expected_argmax};
+
+pub const OP: Op =
+    Op { name: "argmax", dimensions: &["length"], fixed_shapes, drawn_shapes, make };
+
+/// Several times each, since the largest element may be anywhere.
+fn fixed_shapes() -> Vec<Shape> {
+    (1..=65).flat_map(|length| repeat_n(Shape::from([length]), 4)).collect()
+}
+
+fn drawn_shapes() -> BoxedStrategy<Shape> {
+    one_of([(3, shapes([between(1, 99)])), (1, shapes([between(100, 70_000)]))])
+}
+
+struct Argmax {
+    x: Buffer,
+}
+
+/// Half of the cases have many equal elements.
+fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
+    let [length] = shape.sizes();
+    let mut x = data.values("x", length);
+    if data.stream("ties").below(0, 2) == 0 {
+        x.iter_mut().for_each(|x| *x = (*x * 2.0).round());
+    }
+    Box::new(Argmax { x })
+}
+
+impl Case for Argmax {
+    fn run(&self, isa: Isa) -> Vec<Output> {
+        vec![Output::returned("index", &[ops::argmax(isa, &self.x) as f32])]
+    }
+
+    /// NaN is never the largest.
+    fn expected(&self) -> Vec<Vec<Expected>> {
+        let number = |&x: &f32| if x.is_nan() { f32::NEG_INFINITY } else { x };
+        let numbers: Vec<f32> = self.x.iter().map(number).collect();
+        vec![exactly(&[expected_argmax(&numbers) as f32])]
+    }
+
+    fn defines_non_finite(&self) -> bool {
+        true
+    }
+}

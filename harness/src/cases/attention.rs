@@ -1,0 +1,138 @@
+use lfm2_kernels::Isa;
+use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::ops::{self, CacheElement, KeyValueCache};
+use proptest::strategy::{BoxedStrategy, Strategy};
+
+use super::{Case, Op, Output, Shape, Sizes, Weights, among, between, exactly, one_of, shapes};
+use crate::data::{Buffer, Data, power_of_two};
+use crate::oracle::expected::{Expected, expected_attention};
+
+const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
+    let dimensions =
+        &["rows", "first_position", "newer", "key_value_heads", "group", "head_dim", "room"];
+    Op { name, dimensions, fixed_shapes, drawn_shapes, make }
+}
+
+pub const F32: Op = op("attention_f32", |shape, data| make(CacheElement::F32, shape, data));
+pub const F16: Op = op("attention_f16", |shape, data| make(CacheElement::F16, shape, data));
+
+fn fixed_shapes() -> Vec<Shape> {
+    let mut shapes = vec![Shape::from([0, 5, 0, 1, 1, 16, 0])];
+    for head_dim in (16..=128).step_by(16) {
+        shapes.push([1, 2, 0, 2, 1, head_dim, 0].into());
+    }
+    // Each tail of the keys, and more rows than tiles and tasks have.
+    for context in 1..=33 {
+        shapes.push([1, context - 1, context % 3, 1, 1 + context % 4, 16, 0].into());
+        shapes.push([context, context % 5, 0, 2, 1 + context % 4, 16, 70].into());
+    }
+    // The edges of blocks and segments.
+    for context in [63, 64, 65, 127, 128, 129, 511, 512, 513, 576, 1025] {
+        shapes.push([1, context - 1, 0, 1, 2, 16, 0].into());
+        shapes.push([4, context - 2, 3, 1, 1, 32, 0].into());
+    }
+    shapes
+}
+
+fn drawn_shapes() -> BoxedStrategy<Shape> {
+    let heads = || between(1, 3);
+    let group = || between(1, 4);
+    let newer = || among(&[0, 1, 20]);
+    let room = || among(&[0, 100]);
+    let head_dim = || (1..=8_usize).prop_map(|sixteens| 16 * sixteens).boxed();
+    let of = |rows, first: Sizes, head_dim| {
+        shapes([rows, first, newer(), heads(), group(), head_dim, room()])
+    };
+    one_of([
+        (4, of(between(0, 20), between(0, 50), head_dim())),
+        (3, of(between(20, 70), between(0, 130), head_dim())),
+        (3, of(between(1, 1), between(50, 1200), head_dim())),
+        (2, of(between(1, 5), between(500, 1100), among(&[16, 64, 48]))),
+    ])
+}
+
+struct Attention {
+    query: Buffer,
+    query_heads: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    key_value_heads: usize,
+    head_dim: usize,
+    first_position: usize,
+    cache: KeyValueCache,
+    data: Data,
+}
+
+/// The cache was used before, and holds NaN wherever the operation must not look: at positions newer than the last query's, and
+/// beyond its length.
+fn make(element: CacheElement, shape: &Shape, data: Data) -> Box<dyn Case> {
+    let [rows, first_position, newer, key_value_heads, group, head_dim, room] = shape.sizes();
+    let (context, query_heads) = (first_position + rows, key_value_heads * group);
+    let row = key_value_heads * head_dim;
+    let stored_as = match element {
+        CacheElement::F32 => ElementType::F32,
+        CacheElement::F16 => ElementType::F16,
+    };
+    let stored = |values: Buffer| Weights::new(stored_as, &values).widened;
+    let keys = stored(data.factors("keys", context * row));
+    let values = stored(data.values("values", context * row));
+
+    let mut cache = KeyValueCache::new(key_value_heads, head_dim, context + newer + room, element);
+    let stale = vec![f32::NAN; cache.capacity() * row];
+    cache.append(&stale, &stale);
+    cache.clear();
+    // In two pieces, as after a chunk of prefill.
+    let (keys_before, keys_now) = keys.split_at(first_position * row);
+    let (values_before, values_now) = values.split_at(first_position * row);
+    cache.append(keys_before, values_before);
+    cache.append(keys_now, values_now);
+    cache.append(&stale[..newer * row], &stale[..newer * row]);
+
+    let mut query = data.values("query", rows * query_heads * head_dim);
+    // Some cases attend to few keys, others to all.
+    let sharpness = power_of_two(data.stream("sharpness").below(0, 5) as i32 - 1);
+    query.iter_mut().for_each(|query| *query *= sharpness);
+    Box::new(Attention {
+        query,
+        query_heads,
+        keys,
+        values,
+        key_value_heads,
+        head_dim,
+        first_position,
+        cache,
+        data,
+    })
+}
+
+impl Case for Attention {
+    fn run(&self, isa: Isa) -> Vec<Output> {
+        let mut out = self.data.poisoned("out", self.query.len());
+        ops::attention(
+            isa,
+            &self.query,
+            self.query_heads,
+            &self.cache,
+            self.first_position,
+            &mut out,
+        );
+        let read_back = |name, rows: Vec<f32>| Output::returned(name, &rows[..self.keys.len()]);
+        vec![
+            Output::new("out", out),
+            read_back("keys", self.cache.keys()),
+            read_back("values", self.cache.values()),
+        ]
+    }
+
+    fn expected(&self) -> Vec<Vec<Expected>> {
+        let out = expected_attention(
+            &self.query,
+            &self.keys,
+            &self.values,
+            self.query_heads,
+            self.key_value_heads,
+            self.head_dim,
+        );
+        vec![out, exactly(&self.keys), exactly(&self.values)]
+    }
+}

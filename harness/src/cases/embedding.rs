@@ -1,0 +1,59 @@
+use lfm2_kernels::Isa;
+use lfm2_kernels::linear::{ElementType, Matrix};
+use lfm2_kernels::ops;
+use proptest::strategy::BoxedStrategy;
+
+use super::{Case, Op, Output, Shape, Weights, between, shapes};
+use crate::data::Data;
+use crate::oracle::expected::{Expected, expected_embedding};
+
+const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
+    Op { name, dimensions: &["tokens", "vocabulary", "width"], fixed_shapes, drawn_shapes, make }
+}
+
+pub const F32: Op = op("embedding_f32", |shape, data| make(ElementType::F32, shape, data));
+pub const F16: Op = op("embedding_f16", |shape, data| make(ElementType::F16, shape, data));
+pub const BF16: Op = op("embedding_bf16", |shape, data| make(ElementType::Bf16, shape, data));
+
+fn fixed_shapes() -> Vec<Shape> {
+    let no_tokens = Shape::from([0, 5, 7]);
+    let tails = (1..=33).map(|size| Shape::from([size, 34 - size, size]));
+    [no_tokens].into_iter().chain(tails).collect()
+}
+
+fn drawn_shapes() -> BoxedStrategy<Shape> {
+    shapes([between(0, 20), between(1, 100), between(1, 1100)])
+}
+
+struct Embedding {
+    table: Matrix,
+    tokens: Vec<u32>,
+    width: usize,
+    widened: Vec<f32>,
+    data: Data,
+}
+
+fn make(element: ElementType, shape: &Shape, data: Data) -> Box<dyn Case> {
+    let [tokens, vocabulary, width] = shape.sizes();
+    let weights = Weights::new(element, &data.values("table", vocabulary * width));
+    let stream = data.stream("tokens");
+    Box::new(Embedding {
+        table: Matrix::from_le_bytes(element, vocabulary, width, &weights.bytes),
+        tokens: (0..tokens).map(|t| stream.below(t as u64, vocabulary) as u32).collect(),
+        width,
+        widened: weights.widened,
+        data,
+    })
+}
+
+impl Case for Embedding {
+    fn run(&self, _: Isa) -> Vec<Output> {
+        let mut out = self.data.poisoned("out", self.tokens.len() * self.width);
+        ops::embedding(&self.table, &self.tokens, &mut out);
+        vec![Output::new("out", out)]
+    }
+
+    fn expected(&self) -> Vec<Vec<Expected>> {
+        vec![expected_embedding(&self.tokens, &self.widened, self.width)]
+    }
+}

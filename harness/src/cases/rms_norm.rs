@@ -1,0 +1,54 @@
+use lfm2_kernels::Isa;
+use lfm2_kernels::ops;
+use proptest::strategy::BoxedStrategy;
+
+use super::{Case, Op, Output, Shape, between, one_of, shapes};
+use crate::data::{Buffer, Data};
+use crate::oracle::expected::{Expected, expected_rms_norm};
+
+pub const OP: Op =
+    Op { name: "rms_norm", dimensions: &["rows", "width"], fixed_shapes, drawn_shapes, make };
+
+fn fixed_shapes() -> Vec<Shape> {
+    let no_rows = Shape::from([0, 7]);
+    let tails = (1..=65).map(|width| Shape::from([1 + width % 3, width]));
+    [no_rows].into_iter().chain(tails).collect()
+}
+
+fn drawn_shapes() -> BoxedStrategy<Shape> {
+    one_of([
+        (4, shapes([between(0, 9), between(1, 99)])),
+        // As for queries and keys: short rows, enough of them for several threads.
+        (1, shapes([between(200, 700), between(64, 128)])),
+        (2, shapes([between(1, 20), between(500, 3000)])),
+    ])
+}
+
+struct RmsNorm {
+    x: Buffer,
+    weight: Buffer,
+    epsilon: f32,
+    data: Data,
+}
+
+fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
+    let [rows, width] = shape.sizes();
+    Box::new(RmsNorm {
+        x: data.values("x", rows * width),
+        weight: data.values("weight", width),
+        epsilon: [1e-5, 1e-6, 1e-12][data.stream("epsilon").below(0, 3)],
+        data,
+    })
+}
+
+impl Case for RmsNorm {
+    fn run(&self, isa: Isa) -> Vec<Output> {
+        let mut out = self.data.poisoned("out", self.x.len());
+        ops::rms_norm(isa, &self.x, &self.weight, self.epsilon, &mut out);
+        vec![Output::new("out", out)]
+    }
+
+    fn expected(&self) -> Vec<Vec<Expected>> {
+        vec![expected_rms_norm(&self.x, &self.weight, self.epsilon)]
+    }
+}

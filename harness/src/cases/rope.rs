@@ -1,0 +1,77 @@
+use lfm2_kernels::Isa;
+use lfm2_kernels::ops::{self, RopeTable};
+use proptest::strategy::{BoxedStrategy, Strategy};
+
+use super::{Case, Op, Output, Shape, among, between, shapes};
+use crate::data::{Buffer, Data};
+use crate::oracle::expected::{Expected, expected_rope};
+
+pub const OP: Op = Op {
+    name: "rope",
+    dimensions: &["rows", "heads", "half_head_dim", "first_position", "step", "theta"],
+    fixed_shapes,
+    drawn_shapes,
+    make,
+};
+
+fn fixed_shapes() -> Vec<Shape> {
+    let no_rows = Shape::from([0, 2, 8, 0, 1, 1_000_000]);
+    let tails = (1..=33).map(|half| Shape::from([2, 1 + half % 3, half, half % 2, 1, 1_000_000]));
+    [no_rows].into_iter().chain(tails).collect()
+}
+
+/// Beside runs of positions there are calls with several sequences, whose positions jump.
+fn drawn_shapes() -> BoxedStrategy<Shape> {
+    let half_head_dims = super::one_of([
+        (1, shapes([among(&[32])])),
+        (1, shapes([between(1, 64)])),
+    ])
+    .prop_map(|shape| shape.0[0])
+    .boxed();
+    shapes([
+        between(0, 40),
+        between(1, 8),
+        half_head_dims,
+        among(&[0, 1, 77, 1000, 32_000, 128_000]),
+        among(&[1, 0, 7, 74]),
+        among(&[1_000_000, 10_000, 10_000_000]),
+    ])
+}
+
+struct Rope {
+    x: Buffer,
+    heads: usize,
+    head_dim: usize,
+    positions: Vec<u32>,
+    theta: f64,
+    table: RopeTable,
+}
+
+fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
+    let [rows, heads, half_head_dim, first_position, step, theta] = shape.sizes();
+    let head_dim = 2 * half_head_dim;
+    let theta = theta as f64;
+    let positions: Vec<usize> = (0..rows).map(|t| first_position + t * step).collect();
+    let mut table = RopeTable::new(theta, head_dim, rows);
+    table.fill(positions.iter().copied());
+    Box::new(Rope {
+        x: data.values("x", rows * heads * head_dim),
+        heads,
+        head_dim,
+        positions: positions.iter().map(|&position| position as u32).collect(),
+        theta,
+        table,
+    })
+}
+
+impl Case for Rope {
+    fn run(&self, isa: Isa) -> Vec<Output> {
+        let mut x = self.x.clone();
+        ops::rope(isa, &mut x, self.heads, &self.table);
+        vec![Output::new("x", x)]
+    }
+
+    fn expected(&self) -> Vec<Vec<Expected>> {
+        vec![expected_rope(&self.x, self.heads, self.head_dim, &self.positions, self.theta)]
+    }
+}

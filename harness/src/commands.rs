@@ -1,0 +1,43 @@
+//! The subcommands, one file each, and what they share.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+mod generate;
+mod golden;
+mod isas;
+mod logits;
+
+mod checkpoint;
+mod output;
+mod progress;
+mod settings;
+mod tokens;
+
+/// Why a command could not do what it was asked. The message says what is wrong, where, and what would be right.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// The exit status of a check that failed.
+pub const FAILED: u8 = 1;
+
+/// The exit status of a command that could not do what it was asked.
+pub const UNUSABLE: u8 = 2;
+
+#[derive(Subcommand)]
+pub enum Command {
+    Isas(isas::IsasArguments),
+    Golden(golden::GoldenArguments),
+    Logits(logits::LogitsArguments),
+    Generate(generate::GenerateArguments),
+}
+
+pub fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Isas(arguments) => isas::run(arguments),
+        Command::Golden(arguments) => golden::run(arguments),
+        Command::Logits(arguments) => logits::run(arguments),
+        Command::Generate(arguments) => generate::run(arguments),
+    }
+}

@@ -1,0 +1,184 @@
+//! `lfm2 check`: the operations against each other and against the oracle.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use lfm2_harness::cases::{OPS, Op};
+use lfm2_harness::check::{DEFAULT_CASES, DEFAULT_SEED, Outcome, Report, case_count, check};
+use lfm2_kernels::Isa;
+use regex::Regex;
+use serde::Serialize;
+
+/// Check every operation: equal bits on all instruction sets, and errors within the bounds of an f64 oracle
+///
+/// Each case runs on each instruction set, must give the bits of the scalar reference, and is compared with the oracle. The table
+/// shows the worst error as a fraction of its bound: above 1 is wrong, and below 0.001 the bound proves nothing. Exit status: 0 all
+/// right, 1 a check failed, 2 the question makes no sense.
+#[derive(Args)]
+pub struct CheckArgs {
+    /// Only operations whose name matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    op: Option<Regex>,
+
+    /// Only these instruction sets, such as scalar,avx2 [default: all that this CPU has]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    isa: Vec<Isa>,
+
+    /// Random cases for each operation, after the shapes that are always checked
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CASES)]
+    cases: u32,
+
+    /// What the random cases depend on: the same seed gives the same cases on every machine
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED)]
+    seed: u64,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks what was asked for; the exit status says whether all of it is right.
+pub fn run(args: CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let ops = chosen_ops(args.op.as_ref())?;
+    let isas = chosen_isas(&args.isa);
+    let reports = check_all(&ops, &isas, args.cases, args.seed);
+
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &Summary::new(&args, &isas, &reports))?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", table(&isas, &reports))?;
+    }
+    let is_right = reports.iter().flat_map(|report| &report.outcomes).all(|o| o.failure.is_none());
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
+    let is_chosen = |op: &&Op| pattern.is_none_or(|pattern| pattern.is_match(op.name));
+    let ops: Vec<&Op> = OPS.iter().filter(is_chosen).collect();
+    if ops.is_empty() {
+        let names: Vec<&str> = OPS.iter().map(|op| op.name).collect();
+        let pattern = pattern.map_or("", Regex::as_str);
+        return Err(format!("no operation matches {pattern:?}: there are {}", names.join(", ")));
+    }
+    Ok(ops)
+}
+
+/// Each instruction set once, in the order in which the machine lists them.
+fn chosen_isas(asked: &[Isa]) -> Vec<Isa> {
+    let is_chosen = |isa: &Isa| asked.is_empty() || asked.contains(isa);
+    Isa::available().into_iter().filter(is_chosen).collect()
+}
+
+fn check_all(ops: &[&Op], isas: &[Isa], cases: u32, seed: u64) -> Vec<Report> {
+    // Drawn on a terminal only.
+    let bar = ProgressBar::new(ops.iter().map(|op| case_count(op, cases)).sum());
+    bar.set_style(
+        ProgressStyle::with_template("{msg:18} {wide_bar} {pos}/{len} cases, {eta} left")
+            .expect("the template is valid"),
+    );
+    let check_one = |op: &&Op| {
+        bar.set_message(op.name);
+        check(op, isas, cases, seed, &|| bar.inc(1))
+    };
+    let reports = ops.iter().map(check_one).collect();
+    bar.finish_and_clear();
+    reports
+}
+
+/// Operations by instruction sets, then what is wrong.
+fn table(isas: &[Isa], reports: &[Report]) -> String {
+    let mut text = format!("{:18} {:>11}", "operation", "error/bound");
+    for isa in isas {
+        text += &format!("  {isa:>14}");
+    }
+    text += "\n";
+    let mut remarks = String::new();
+    for report in reports {
+        let worst = report.outcomes.iter().max_by(|a, b| a.errors.worst.total_cmp(&b.errors.worst));
+        let worst = worst.map_or("-".to_string(), error_fraction);
+        text += &format!("{:18} {worst:>11}", report.op.name);
+        for outcome in &report.outcomes {
+            let result = if outcome.failure.is_some() { "FAILED" } else { "ok" };
+            text += &format!("  {:>7} {result:6}", outcome.cases);
+            if let Some(failure) = &outcome.failure {
+                remarks += &format!("\nFAILED {}\n       {}\n", failure.case, failure.reason);
+            }
+        }
+        text.truncate(text.trim_end().len());
+        text += "\n";
+        if report.outcomes.iter().any(Outcome::is_vacuous) {
+            let name = report.op.name;
+            remarks += &format!("\n{name}: no error came near its bound, which proves nothing\n");
+        }
+    }
+    text + &remarks
+}
+
+fn error_fraction(outcome: &Outcome) -> String {
+    let errors = &outcome.errors;
+    match errors.bounded {
+        0 => "-".to_string(),
+        bounded if bounded == errors.exact => "exact".to_string(),
+        _ => format!("{:.3}", errors.worst),
+    }
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    schema_version: u32,
+    seed: u64,
+    random_cases: u32,
+    isas: Vec<&'static str>,
+    results: Vec<Row<'a>>,
+}
+
+/// One operation on one instruction set.
+#[derive(Serialize)]
+struct Row<'a> {
+    op: &'static str,
+    isa: &'static str,
+    cases: usize,
+    worst_error_over_bound: f64,
+    worst_case: Option<&'a str>,
+    elements: usize,
+    bounded_elements: usize,
+    exact_elements: usize,
+    is_vacuous: bool,
+    result: &'static str,
+    failed_case: Option<&'a str>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> Summary<'a> {
+    fn new(args: &CheckArgs, isas: &[Isa], reports: &'a [Report]) -> Self {
+        Self {
+            schema_version: 1,
+            seed: args.seed,
+            random_cases: args.cases,
+            isas: isas.iter().map(|isa| isa.name()).collect(),
+            results: reports.iter().flat_map(rows).collect(),
+        }
+    }
+}
+
+fn rows(report: &Report) -> impl Iterator<Item = Row<'_>> {
+    report.outcomes.iter().map(|outcome| Row {
+        op: report.op.name,
+        isa: outcome.isa.name(),
+        cases: outcome.cases,
+        worst_error_over_bound: outcome.errors.worst,
+        worst_case: outcome.worst_case.as_deref(),
+        elements: outcome.errors.elements,
+        bounded_elements: outcome.errors.bounded,
+        exact_elements: outcome.errors.exact,
+        is_vacuous: outcome.is_vacuous(),
+        result: if outcome.failure.is_some() { "failed" } else { "ok" },
+        failed_case: outcome.failure.as_ref().map(|failure| &*failure.case),
+        reason: outcome.failure.as_ref().map(|failure| &*failure.reason),
+    })
+}

@@ -1,0 +1,111 @@
+//! Which model a command runs, and whether it fits the machine.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+use lfm2_harness::machine::Machine;
+use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::model::{Config, Error, LayerKind, Model, Synthetic};
+
+use super::output::bytes;
+use super::{Failure, progress};
+
+#[derive(clap::Args)]
+pub struct Checkpoint {
+    #[command(flatten)]
+    source: Source,
+    /// In what a preset's weights are stored [default: f32]
+    #[arg(long, value_name = "TYPE", conflicts_with = "model")]
+    weights: Option<Weights>,
+    /// From what a preset's weights are made, the same on every machine [default: 1]
+    #[arg(long, value_name = "S", conflicts_with = "model")]
+    seed: Option<u64>,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// A Hugging Face folder: config.json with model.safetensors or its shards
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The shape of a published model with random weights: nothing to download
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Config::preset_names()))]
+    preset: Option<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Weights {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl Checkpoint {
+    /// What the command line said: a folder or a preset.
+    pub fn name(&self) -> String {
+        match &self.source {
+            Source { model: Some(folder), .. } => folder.display().to_string(),
+            Source { preset, .. } => preset.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Loads the model, or makes the preset's weights.
+    pub fn load(&self) -> Result<Model, Failure> {
+        let bar = progress::bar("loading", "layers");
+        let report = |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        };
+        let model = match &self.source.model {
+            Some(folder) => {
+                Model::load_reporting(folder, report).map_err(|error| locate(error, folder))?
+            }
+            None => self.make(report)?,
+        };
+        bar.finish_and_clear();
+        Ok(model)
+    }
+
+    fn make(&self, report: impl FnMut(usize, usize)) -> Result<Model, Failure> {
+        let config = Config::preset(&self.name())?;
+        let element = match self.weights.unwrap_or(Weights::F32) {
+            Weights::F32 => ElementType::F32,
+            Weights::Bf16 => ElementType::Bf16,
+            Weights::F16 => ElementType::F16,
+        };
+        let needed = parameters(&config) * element.bytes();
+        check_memory(&format!("{} in {}", self.name(), element.name()), needed as u64)?;
+        let source = Synthetic::new(self.seed.unwrap_or(1), element);
+        Ok(Model::new_reporting(config, &source, report)?)
+    }
+}
+
+/// The same error, naming the folder where it names no file.
+pub fn locate(error: Error, folder: &Path) -> Failure {
+    match error {
+        Error::File { .. } | Error::Format { .. } => error.into(),
+        _ => format!("{}: {error}", folder.display()).into(),
+    }
+}
+
+/// About how many weights a model of that shape has: those of its matrices.
+fn parameters(config: &Config) -> usize {
+    let width = config.hidden_size;
+    let conv = 4 * width * width;
+    let attention = 2 * width * (config.query_width() + config.key_value_width());
+    config.vocabulary * width
+        + config.layers.len() * 3 * width * config.feed_forward_width
+        + config.count(LayerKind::Conv) * conv
+        + config.count(LayerKind::Attention) * attention
+}
+
+/// Fails if `what` needs more than this machine's memory: an error now is better than a process that the system kills later.
+pub fn check_memory(what: &str, needed: u64) -> Result<(), Failure> {
+    match Machine::detect().memory_bytes {
+        Some(memory) if needed > memory => {
+            let (needed, memory) = (bytes(needed), bytes(memory));
+            Err(format!("{what} needs {needed} of memory: this machine has {memory}").into())
+        }
+        _ => Ok(()),
+    }
+}

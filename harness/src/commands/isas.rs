@@ -1,0 +1,91 @@
+use std::process::ExitCode;
+
+use lfm2_harness::machine::Machine;
+use lfm2_kernels::Isa;
+use lfm2_kernels::simd::ISA_NAMES;
+use serde::Serialize;
+
+use super::Failure;
+use super::output::{bytes, print, print_json, table};
+
+/// Shows what this CPU has: instruction sets, cores, caches, memory
+///
+/// Everything else runs on the best instruction set unless `--isa` names another.
+#[derive(clap::Args)]
+pub struct IsasArguments {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    isas: Vec<IsaReport>,
+    best: &'static str,
+    machine: Machine,
+}
+
+#[derive(Serialize)]
+struct IsaReport {
+    name: &'static str,
+    available: bool,
+}
+
+pub fn run(arguments: IsasArguments) -> Result<ExitCode, Failure> {
+    let available = Isa::available();
+    let isa = |name| IsaReport { name, available: available.iter().any(|isa| isa.name() == name) };
+    let report = Report {
+        isas: ISA_NAMES.map(isa).into(),
+        best: Isa::best().name(),
+        machine: Machine::detect(),
+    };
+    match arguments.json {
+        true => print_json(&report)?,
+        false => print(&text(&report))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push([name.to_string(), value]);
+
+    let cpu = machine.cpu.as_deref().unwrap_or("name unknown");
+    row("cpu", format!("{cpu} ({})", machine.architecture));
+    let cores = machine.cores.map_or(String::new(), |cores| counted(cores, "core") + ", ");
+    row("cores", cores + &counted(machine.threads, "thread") + " for this process");
+    for cache in &machine.caches {
+        let shared = match cache.shared_by {
+            1 => String::new(),
+            threads => format!(", shared by {threads} threads"),
+        };
+        let kind = match cache.kind.as_str() {
+            "Unified" => String::new(),
+            kind => kind.to_lowercase() + ", ",
+        };
+        row("cache", format!("level {}, {kind}{}{shared}", cache.level, bytes(cache.bytes)));
+    }
+    if let Some(memory) = machine.memory_bytes {
+        row("memory", bytes(memory));
+    }
+    for isa in &report.isas {
+        let value = match isa.available {
+            true if isa.name == report.best => "available, the best here",
+            true => "available",
+            false => "-",
+        };
+        row(isa.name, value.to_string());
+    }
+    let of = |present| {
+        let features = machine.features.iter().filter(|feature| feature.present == present);
+        features.map(|feature| feature.name).collect::<Vec<_>>().join(" ")
+    };
+    row("features", of(true));
+    row("not here", of(false));
+    table(&rows)
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,121 @@
+//! How a command runs a model. None of this changes the result, but for the cache's type.
+
+use std::num::NonZeroUsize;
+use std::slice::Chunks;
+use std::str::FromStr;
+
+use lfm2_kernels::Isa;
+use lfm2_kernels::model::{Config, LayerKind, Model, State};
+use lfm2_kernels::ops::CacheElement;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::{Failure, checkpoint};
+
+#[derive(clap::Args)]
+pub struct Settings {
+    /// The instruction set: scalar, neon, avx2 or avx512 [default: this CPU's best]
+    ///
+    /// One that this CPU lacks is an error. The result is the same on each.
+    #[arg(long, value_name = "ISA")]
+    isa: Option<Isa>,
+    #[command(flatten)]
+    threads: Threads,
+    /// How many tokens of the prompt a call takes, or `whole` for all in one call
+    ///
+    /// The result is the same for each.
+    #[arg(long, value_name = "N|whole", default_value = "512")]
+    chunk: Chunk,
+    /// In what keys and values are kept
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    kv: KeyValue,
+}
+
+#[derive(clap::Args)]
+pub struct Threads {
+    /// How many threads to use [default: all that this CPU has]
+    ///
+    /// The result is the same for every number.
+    // No CPU has more than the bound, and each costs memory.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+}
+
+#[derive(Clone, Copy)]
+enum Chunk {
+    Tokens(NonZeroUsize),
+    Whole,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum KeyValue {
+    F32,
+    F16,
+}
+
+impl FromStr for Chunk {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "whole" {
+            return Ok(Self::Whole);
+        }
+        text.parse()
+            .map(Self::Tokens)
+            .map_err(|_| "expected a positive number of tokens, or `whole`")
+    }
+}
+
+impl Threads {
+    /// The pool in which to run everything.
+    pub fn pool(&self) -> Result<ThreadPool, Failure> {
+        // Rayon takes 0 as its default: all that the CPU has.
+        let threads = self.threads.unwrap_or(0) as usize;
+        ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|error| format!("the threads cannot be started: {error}").into())
+    }
+}
+
+impl Settings {
+    /// The instruction set to use.
+    pub fn isa(&self) -> Isa {
+        self.isa.unwrap_or_else(Isa::best)
+    }
+
+    /// The pool in which to run everything.
+    pub fn pool(&self) -> Result<ThreadPool, Failure> {
+        self.threads.pool()
+    }
+
+    /// The name of the type in which keys and values are kept.
+    pub fn key_value_name(&self) -> &'static str {
+        match self.kv {
+            KeyValue::F32 => "f32",
+            KeyValue::F16 => "f16",
+        }
+    }
+
+    /// The tokens of each call.
+    pub fn calls<'a>(&self, tokens: &'a [u32]) -> Chunks<'a, u32> {
+        match self.chunk {
+            Chunk::Tokens(count) => tokens.chunks(count.get()),
+            Chunk::Whole => tokens.chunks(tokens.len()),
+        }
+    }
+
+    /// A state for `capacity` tokens, if this machine has room for it.
+    pub fn state(&self, model: &Model, capacity: usize) -> Result<State, Failure> {
+        let (element, size) = match self.kv {
+            KeyValue::F32 => (CacheElement::F32, 4),
+            KeyValue::F16 => (CacheElement::F16, 2),
+        };
+        let Config { key_value_heads, head_dim, .. } = model.config();
+        let layers = model.config().count(LayerKind::Attention);
+        let needed = [2, layers, *key_value_heads, *head_dim, size]
+            .into_iter()
+            .fold(capacity as u64, |product, factor| product.saturating_mul(factor as u64));
+        checkpoint::check_memory(&format!("the state of {capacity} tokens"), needed)?;
+        Ok(model.new_state(capacity, element))
+    }
+}

@@ -1,0 +1,203 @@
+//! The machine that a result was made on: CPU, caches, memory.
+//!
+//! Read from what Linux tells in `/proc` and `/sys`; elsewhere, what is not known is left out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use serde::Serialize;
+
+/// A machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Machine {
+    /// The CPU's name, if the system gives one.
+    pub cpu: Option<String>,
+    /// The architecture, as Rust names it: `x86_64`, `aarch64`.
+    pub architecture: &'static str,
+    /// Cores, if known.
+    pub cores: Option<usize>,
+    /// Hardware threads that this process may use.
+    pub threads: usize,
+    /// The caches of the first core, nearest first; empty if not known.
+    pub caches: Vec<Cache>,
+    /// Bytes of memory, if known. A limit that a container sets counts.
+    pub memory_bytes: Option<u64>,
+    /// Features of the CPU that matter to the kernels, or may to later ones.
+    pub features: Vec<Feature>,
+}
+
+/// One cache.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cache {
+    /// 1 is nearest to the core.
+    pub level: u32,
+    /// What it holds, as Linux names it: `Data`, `Instruction` or `Unified`.
+    pub kind: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Hardware threads that share it.
+    pub shared_by: usize,
+}
+
+/// Something that a CPU may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Feature {
+    /// Its name, as Rust names it.
+    pub name: &'static str,
+    /// Whether this CPU has it.
+    pub present: bool,
+}
+
+/// The features of that name, each asked of the CPU.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! features {
+    ($detected:ident: $($name:tt)*) => {
+        vec![$(Feature { name: $name, present: std::arch::$detected!($name) }),*]
+    };
+}
+
+impl Machine {
+    /// The machine that this runs on.
+    pub fn detect() -> Self {
+        let cpu_information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        Self {
+            cpu: cpu_name(&cpu_information),
+            architecture: std::env::consts::ARCH,
+            cores: cores(Path::new("/sys/devices/system/cpu")),
+            threads: thread::available_parallelism().map_or(1, Into::into),
+            caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),
+            memory_bytes: memory(),
+            features: features(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<Feature> {
+    features!(is_x86_feature_detected:
+        "avx2" "fma" "f16c" "avxvnni"
+        "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16" "avx512fp16"
+    )
+}
+
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<Feature> {
+    features!(is_aarch64_feature_detected: "neon" "fp16" "dotprod" "i8mm" "bf16" "sve" "sve2")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn features() -> Vec<Feature> {
+    Vec::new()
+}
+
+/// The name in the text of `/proc/cpuinfo`. Arm's gives numbers, which are all that there is.
+fn cpu_name(information: &str) -> Option<String> {
+    let field = |key| {
+        information.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim() == key && !value.trim().is_empty()).then(|| value.trim().to_string())
+        })
+    };
+    field("model name").or_else(|| {
+        let (implementer, part) = (field("CPU implementer")?, field("CPU part")?);
+        Some(format!("implementer {implementer}, part {part}"))
+    })
+}
+
+/// Cores, told apart by the threads that share each.
+fn cores(folder: &Path) -> Option<usize> {
+    let cpus = fs::read_dir(folder).ok()?.flatten();
+    let siblings = cpus.filter_map(|cpu| {
+        fs::read_to_string(cpu.path().join("topology/thread_siblings_list")).ok()
+    });
+    let cores: BTreeSet<_> = siblings.collect();
+    (!cores.is_empty()).then_some(cores.len())
+}
+
+fn caches(folder: &Path) -> Vec<Cache> {
+    let indices = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut caches: Vec<_> = indices.filter_map(|index| cache(&index.path())).collect();
+    caches.sort_by(|a, b| (a.level, &a.kind).cmp(&(b.level, &b.kind)));
+    caches
+}
+
+fn cache(folder: &Path) -> Option<Cache> {
+    let read = |name| Some(fs::read_to_string(folder.join(name)).ok()?.trim().to_string());
+    Some(Cache {
+        level: read("level")?.parse().ok()?,
+        kind: read("type")?,
+        bytes: size(&read("size")?)?,
+        shared_by: read("shared_cpu_list").map_or(1, |list| list_length(&list)),
+    })
+}
+
+/// Bytes, of a size such as `48K`.
+fn size(text: &str) -> Option<u64> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text[..text.len() - unit.len()].parse().ok()?;
+    let shift = match unit {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+/// How many numbers a list such as `0-3,8` holds; at least one.
+fn list_length(list: &str) -> usize {
+    let length = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    };
+    list.split(',').filter_map(length).sum::<usize>().max(1)
+}
+
+fn memory() -> Option<u64> {
+    let information = fs::read_to_string("/proc/meminfo").ok()?;
+    let total = information.lines().find_map(|line| {
+        let kilobytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?;
+        Some(kilobytes.trim().parse::<u64>().ok()? * 1024)
+    })?;
+    // "max", where there is no limit, is not a number.
+    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let limit = limit.and_then(|limit| limit.trim().parse().ok()).unwrap_or(u64::MAX);
+    Some(total.min(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_a_thread_and_unique_features() {
+        let machine = Machine::detect();
+        assert!(machine.threads > 0);
+        let names: BTreeSet<_> = machine.features.iter().map(|feature| feature.name).collect();
+        assert_eq!(names.len(), machine.features.len());
+    }
+
+    #[test]
+    fn names_of_both_architectures_are_found() {
+        let x86 = "processor\t: 0\nmodel\t\t: 2\nmodel name\t: Some CPU: 9\n";
+        assert_eq!(cpu_name(x86).as_deref(), Some("Some CPU: 9"));
+        let arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n";
+        assert_eq!(cpu_name(arm).as_deref(), Some("implementer 0x41, part 0xd40"));
+        assert_eq!(cpu_name(""), None);
+    }
+
+    #[test]
+    fn sizes_and_lists_are_read() {
+        assert_eq!(size("48K"), Some(48 << 10));
+        assert_eq!(size("32M"), Some(32 << 20));
+        assert_eq!(size("7"), Some(7));
+        assert_eq!(size("lots"), None);
+        assert_eq!(list_length("0"), 1);
+        assert_eq!(list_length("0-3,8"), 5);
+        assert_eq!(list_length("nonsense"), 1);
+    }
+}

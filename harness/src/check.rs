@@ -10,9 +10,7 @@ use lfm2_kernels::simd::Scalar;
 use proptest::prelude::any;
 use proptest::sample::select;
 use proptest::strategy::Strategy;
-use proptest::test_runner::{
-    Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner,
-};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::cases::{Case, Op, Output, Shape};
@@ -250,8 +248,7 @@ fn run(case: &dyn Case, isa: Isa, threads: usize) -> Result<Vec<Output>, String>
             ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started")
         })
     });
-    let outputs =
-        guarded("the operation", || POOLS[threads - 1].install(|| case.run(isa)))?;
+    let outputs = guarded("the operation", || POOLS[threads - 1].install(|| case.run(isa)))?;
     match outputs.iter().find(|output| !output.values.margins_are_intact()) {
         Some(output) => Err(format!("{}: written outside", output.name)),
         None => Ok(outputs),

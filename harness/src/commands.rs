@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod check;
 mod generate;
 mod golden;
 mod isas;
@@ -28,6 +29,7 @@ pub const UNUSABLE: u8 = 2;
 #[derive(Subcommand)]
 pub enum Command {
     Isas(isas::IsasArguments),
+    Check(check::CheckArgs),
     Golden(golden::GoldenArguments),
     Logits(logits::LogitsArguments),
     Generate(generate::GenerateArguments),
@@ -36,6 +38,9 @@ pub enum Command {
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Isas(arguments) => isas::run(arguments),
+        Command::Check(arguments) => {
+            check::run(arguments).map_err(|failure| failure.to_string().into())
+        }
         Command::Golden(arguments) => golden::run(arguments),
         Command::Logits(arguments) => logits::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),

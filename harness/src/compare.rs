@@ -37,7 +37,9 @@ pub enum Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length { expected, actual } => write!(f, "{actual} elements instead of {expected}"),
+            Self::Length { expected, actual } => {
+                write!(f, "{actual} elements instead of {expected}")
+            }
             Self::Bits { index, expected, actual } => {
                 write!(
                     f,
@@ -189,8 +191,7 @@ mod tests {
     #[test]
     fn other_lengths_fail() {
         for (expected_length, actual_length) in [(2, 1), (1, 2), (1, 0), (0, 1)] {
-            let mismatch =
-                Mismatch::Length { expected: expected_length, actual: actual_length };
+            let mismatch = Mismatch::Length { expected: expected_length, actual: actual_length };
             let (wanted, found) = (vec![0.0; expected_length], vec![0.0; actual_length]);
             assert_eq!(equal_bits(&wanted, &found), Err(mismatch.clone()));
             let wanted = vec![expected(0.0, 1.0); expected_length];

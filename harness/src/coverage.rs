@@ -83,8 +83,7 @@ impl Coverage {
 ///
 /// If it names something that is no instruction set.
 pub fn expected_isas(list: &str) -> Result<Vec<&str>, String> {
-    let names: Vec<&str> =
-        list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let names: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     match names.iter().find(|name| !ISA_NAMES.contains(name)) {
         Some(name) => Err(format!(
             "unknown instruction set {name:?} among those expected: valid are {}",

@@ -10,17 +10,18 @@ mod commands;
 
 const EXAMPLES: &str = "\
 Examples:
-  lfm2 isas                                        what this CPU has
-  lfm2 check                                       every kernel on every instruction set
-  lfm2 golden fixtures/models/*                    whole models against PyTorch
-  lfm2 generate --preset 350m --tokens 1,2,3       how fast a model runs, without a download
-  lfm2 logits --model DIR --tokens 1,2,3 --out x.safetensors
+  lfm2 isas                                       what this CPU has
+  lfm2 check                                      every kernel on every instruction set
+  lfm2 golden fixtures/models/*                   whole models against PyTorch
+  lfm2 generate --preset 350m --tokens 1,2,3      how fast a model runs, without a download
+
+`lfm2 COMMAND --help` explains a command and has examples of it.
 
 Exit status: 0 if all is well, 1 if a check failed, 2 if the command could not do what it was asked.";
 
 /// Reference kernels for LFM2, Liquid AI's language models: the same bits on every instruction set.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES, propagate_version = true)]
+#[command(version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: commands::Command,

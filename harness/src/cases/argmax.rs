@@ -8,8 +8,7 @@ use super::{Case, Op, Output, Shape, between, exactly, one_of, shapes};
 use crate::data::{Buffer, Data};
 use crate::oracle::expected::{Expected, expected_argmax};
 
-pub const OP: Op =
-    Op { name: "argmax", dimensions: &["length"], fixed_shapes, drawn_shapes, make };
+pub const OP: Op = Op { name: "argmax", dimensions: &["length"], fixed_shapes, drawn_shapes, make };
 
 /// Several times each, since the largest element may be anywhere.
 fn fixed_shapes() -> Vec<Shape> {

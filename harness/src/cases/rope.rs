@@ -22,12 +22,10 @@ fn fixed_shapes() -> Vec<Shape> {
 
 /// Beside runs of positions there are calls with several sequences, whose positions jump.
 fn drawn_shapes() -> BoxedStrategy<Shape> {
-    let half_head_dims = super::one_of([
-        (1, shapes([among(&[32])])),
-        (1, shapes([between(1, 64)])),
-    ])
-    .prop_map(|shape| shape.0[0])
-    .boxed();
+    let half_head_dims =
+        super::one_of([(1, shapes([among(&[32])])), (1, shapes([between(1, 64)]))])
+            .prop_map(|shape| shape.0[0])
+            .boxed();
     shapes([
         between(0, 40),
         between(1, 8),

@@ -51,19 +51,17 @@ impl Checkpoint {
 
     /// Loads the model, or makes the preset's weights.
     pub fn load(&self) -> Result<Model, Failure> {
-        let bar = progress::bar("loading", "layers");
+        let bar = progress::bar("loading", "layers", 0);
         let report = |done, all| {
             bar.set_length(all as u64);
             bar.set_position(done as u64);
         };
-        let model = match &self.source.model {
+        match &self.source.model {
             Some(folder) => {
-                Model::load_reporting(folder, report).map_err(|error| locate(error, folder))?
+                Model::load_reporting(folder, report).map_err(|error| locate(error, folder))
             }
-            None => self.make(report)?,
-        };
-        bar.finish_and_clear();
-        Ok(model)
+            None => self.make(report),
+        }
     }
 
     fn make(&self, report: impl FnMut(usize, usize)) -> Result<Model, Failure> {

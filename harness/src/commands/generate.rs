@@ -94,8 +94,7 @@ fn generate(arguments: &GenerateArguments) -> Result<Report, Failure> {
         Ok::<u32, Failure>(argmax(isa, &logits) as u32)
     };
 
-    let bar = progress::bar("prefill", "tokens");
-    bar.set_length(prompt.len() as u64);
+    let bar = progress::bar("prefill", "tokens", prompt.len());
     let began = Instant::now();
     let mut next = 0;
     for call in settings.calls(prompt) {
@@ -104,9 +103,8 @@ fn generate(arguments: &GenerateArguments) -> Result<Report, Failure> {
     }
     let prefill = Speed::new(prompt.len(), began.elapsed());
 
-    bar.set_message("decode");
-    bar.set_length(most as u64);
-    bar.set_position(0);
+    drop(bar);
+    let bar = progress::bar("decode", "tokens", most);
     let began = Instant::now();
     let (mut tokens, mut stopped) = (Vec::new(), false);
     while tokens.len() < most && !stopped {
@@ -118,7 +116,7 @@ fn generate(arguments: &GenerateArguments) -> Result<Report, Failure> {
         bar.inc(1);
     }
     let decode = Speed::new(tokens.len().saturating_sub(1), began.elapsed());
-    bar.finish_and_clear();
+    drop(bar);
 
     Ok(Report {
         model: arguments.checkpoint.name(),

@@ -90,8 +90,7 @@ fn compare(folders: &[PathBuf], isas: &[Isa]) -> Result<Report, Failure> {
     for folder in folders {
         goldens.extend(Golden::in_folder(folder)?);
     }
-    let bar = progress::bar("golden", "runs");
-    bar.set_length((goldens.len() * isas.len()) as u64);
+    let bar = progress::bar("golden", "runs", goldens.len() * isas.len());
     let mut results = Vec::new();
     for golden in &goldens {
         let model = golden.load_model()?;
@@ -106,7 +105,7 @@ fn compare(folders: &[PathBuf], isas: &[Isa]) -> Result<Report, Failure> {
             bar.inc(1);
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     let passed = results.iter().all(|result| result.passed);
     Ok(Report { nmse_bound: NMSE_BOUND, passed, results })
 }

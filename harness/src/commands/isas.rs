@@ -77,12 +77,13 @@ fn text(report: &Report) -> String {
         };
         row(isa.name, value.to_string());
     }
-    let of = |present| {
+    for (name, present) in [("features", true), ("missing", false)] {
         let features = machine.features.iter().filter(|feature| feature.present == present);
-        features.map(|feature| feature.name).collect::<Vec<_>>().join(" ")
-    };
-    row("features", of(true));
-    row("not here", of(false));
+        let names: Vec<_> = features.map(|feature| feature.name).collect();
+        if !names.is_empty() {
+            row(name, names.join(" "));
+        }
+    }
     table(&rows)
 }
 

@@ -76,8 +76,7 @@ fn write(arguments: &LogitsArguments) -> Result<(), Failure> {
 
     let (isa, mut scratch) = (settings.isa(), Scratch::default());
     let (mut hash, mut logits) = (Sha256::new(), Vec::new());
-    let bar = progress::bar("logits", "tokens");
-    bar.set_length(tokens.len() as u64);
+    let bar = progress::bar("logits", "tokens", tokens.len());
     for tokens in settings.calls(tokens) {
         logits.resize(tokens.len() * vocabulary, 0.0);
         let sequence = Sequence { tokens, state: &mut state };
@@ -94,7 +93,7 @@ fn write(arguments: &LogitsArguments) -> Result<(), Failure> {
             file.write(&to_bytes(&tensor.values))?;
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     file.finish()?;
     print(&format!(
         "logits  [{}, {vocabulary}] f32, sha256 {:x}\nfile    {}\n",

@@ -1,11 +1,20 @@
 //! Progress bars: on a terminal, and nowhere else.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
 
-/// A bar without a length yet. It is drawn on standard error, if that is a terminal.
-pub fn bar(doing: &'static str, unit: &str) -> ProgressBar {
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+/// A bar of `length` steps. It is drawn on standard error, if that is a terminal, and gone when it is dropped.
+pub fn bar(doing: &'static str, unit: &str, length: usize) -> ProgressBar {
     let template =
-        format!("{{msg:>10}} {{bar:40}} {{human_pos}}/{{human_len}} {unit} ({{eta}} left)");
-    let style = ProgressStyle::with_template(&template).expect("the template is valid");
-    ProgressBar::new(0).with_style(style).with_message(doing)
+        format!("{{msg:8}} {{bar:40}} {{human_pos}} of {{human_len}} {unit}, {{eta}} left");
+    let bar = ProgressBar::new(length as u64)
+        .with_style(ProgressStyle::with_template(&template).expect("the template is valid"))
+        .with_message(doing)
+        .with_finish(ProgressFinish::AndClear);
+    if !bar.is_hidden() {
+        // Shows it before the first step, which may take long.
+        bar.enable_steady_tick(Duration::from_millis(250));
+    }
+    bar
 }

@@ -23,7 +23,9 @@ fn holds(op: &Op, coverage: &Coverage) -> Result<(), Failed> {
     let mut failures = Vec::new();
     for outcome in report.outcomes {
         coverage.record(op.name, outcome.isa, outcome.cases);
-        failures.extend(outcome.failure.map(|failure| format!("{}\n    {}", failure.case, failure.reason)));
+        failures.extend(
+            outcome.failure.map(|failure| format!("{}\n    {}", failure.case, failure.reason)),
+        );
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }

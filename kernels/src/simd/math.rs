@@ -87,7 +87,8 @@ mod tests {
             for isa in Isa::available() {
                 for (expected, found) in expected.into_iter().zip(exp_of(isa, &x)) {
                     assert!(
-                        expected.to_bits() == found.to_bits() || expected.is_nan() && found.is_nan(),
+                        expected.to_bits() == found.to_bits()
+                            || expected.is_nan() && found.is_nan(),
                         "{isa}: {found:e}, expected {expected:e}"
                     );
                 }

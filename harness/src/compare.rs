@@ -119,7 +119,7 @@ pub fn within_bounds(expected: &[Expected], actual: &[f32]) -> Result<Errors, Mi
     for (index, (&expected, &actual)) in expected.iter().zip(actual).enumerate() {
         let Some(fraction) = fraction(expected, actual) else { continue };
         // Written so that a fraction that is NaN fails.
-        if !(fraction <= 1.0) {
+        if fraction.is_nan() || fraction > 1.0 {
             return Err(Mismatch::Error { index, expected, actual });
         }
         errors.worst = errors.worst.max(fraction);

@@ -5,7 +5,7 @@
 //! - [`ops`]: the operations, each written once over the lanes;
 //! - [`linear`]: packed weights and the matrix kernels;
 //! - [`model`]: configuration, weights, state and the forward pass;
-//! - [`format`]: checkpoint files.
+//! - [`mod@format`]: checkpoint files.
 //!
 #![doc = include_str!("../CONTRACT.md")]
 

@@ -27,7 +27,7 @@ Columns:
 
 /// Compares whole models with what PyTorch computed, on every instruction set
 ///
-/// Each folder holds a model (config.json, model.safetensors) and a golden.safetensors with `input_ids` [tokens], `logits` [tokens, vocabulary] from
+/// Each folder holds a model (config.json, model.safetensors) and a golden.safetensors with `input_ids`, `logits` from
 /// 32-bit and `logits_f64` from 64-bit arithmetic. Fails, with exit status 1, if an instruction set is not accurate or not equal to the others.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -165,9 +165,8 @@ fn in_steps(folder: &Path, golden: &Golden, coverage: &Coverage) -> Result<(), F
         let mut scratch = Scratch::default();
         let mut state = model.new_state(tokens.len(), CacheElement::F32);
         let mut logits = vec![f32::NAN; expected.len()];
-        let mut steps = vec![0..prompt];
-        steps.extend((prompt..tokens.len()).map(|t| t..t + 1));
-        for step in steps {
+        let decoded = (prompt..tokens.len()).map(|t| t..t + 1);
+        for step in std::iter::once(0..prompt).chain(decoded) {
             let out = &mut logits[step.start * vocabulary..step.end * vocabulary];
             let sequence = Sequence { tokens: &tokens[step.clone()], state: &mut state };
             model.forward(isa, &mut [sequence], &mut scratch, Logits::All(out))?;

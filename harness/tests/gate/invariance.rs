@@ -175,7 +175,7 @@ impl Plan {
             same("a state used before", isa, self.run(&model, isa, &mut used, &splits))?;
 
             same("beside others", isa, two.install(|| self.beside_others(&model, isa, &splits)))?;
-            same("from a snapshot", isa, self.from_snapshot(&model, isa))?;
+            same("from a snapshot", isa, self.on_a_snapshot(&model, isa))?;
             coverage.record(SUITE, isa, 1);
         }
         Ok(())
@@ -225,7 +225,7 @@ impl Plan {
     }
 
     /// Half the prompt, a snapshot, another ending on the original, then the right one on the snapshot.
-    fn from_snapshot(&self, model: &Model, isa: Isa) -> Bits {
+    fn on_a_snapshot(&self, model: &Model, isa: Isa) -> Bits {
         let vocabulary = model.config().vocabulary;
         let (count, half) = (self.tokens.len(), self.tokens.len() / 2);
         let mut logits = vec![f32::NAN; count * vocabulary];

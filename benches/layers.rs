@@ -2,12 +2,13 @@
 //!
 //! Benchmark ids are `part/isa/phase/length`: the part is `conv_layer`, `attention_layer` (norm, projections, mixer, output projection,
 //! residual) or `conv_mixer`, `attention_mixer` (without projections); the phase is `prefill` (of `length` tokens) or `decode` (of one token
-//! after `length` others). `LFM2_BENCH_ISAS=all` or a list such as `avx2,avx512` chooses instruction sets; the widest is the default.
+//! after `length` others).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
+use lfm2_benches::{chosen_isas, criterion};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::ElementType;
 use lfm2_kernels::model::{
@@ -115,14 +116,10 @@ enum Part {
 type Times = BTreeMap<(&'static str, Part, &'static str, usize), [f64; 2]>;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(800))
-        .configure_from_args();
+    let mut criterion = criterion(Duration::from_millis(800));
     let mut layers = [Layer::new(LayerKind::Conv), Layer::new(LayerKind::Attention)];
     let mut times = Times::new();
-    for isa in chosen_isas() {
+    for isa in chosen_isas(vec![Isa::best()]) {
         for layer in 0..2 {
             check_bits(isa, &mut layers[layer]);
             for part in [Part::Layer, Part::Mixer] {
@@ -155,17 +152,6 @@ fn main() {
     }
     criterion.final_summary();
     print_tables(&times);
-}
-
-fn chosen_isas() -> Vec<Isa> {
-    match std::env::var("LFM2_BENCH_ISAS").as_deref() {
-        Err(_) => vec![Isa::best()],
-        Ok("all") => Isa::available().into_iter().filter(|isa| isa.name() != "scalar").collect(),
-        Ok(list) => list
-            .split(',')
-            .map(|name| name.parse().unwrap_or_else(|error| panic!("LFM2_BENCH_ISAS: {error}")))
-            .collect(),
-    }
 }
 
 /// No wrong kernel is timed: a few rows must have the bits of the scalar reference.

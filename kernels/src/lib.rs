@@ -5,7 +5,8 @@
 //! - [`ops`]: the operations, each written once over the lanes;
 //! - [`linear`]: packed weights and the matrix kernels;
 //! - [`model`]: configuration, weights, state and the forward pass;
-//! - [`mod@format`]: checkpoint files.
+//! - [`mod@format`]: checkpoint files;
+//! - [`peak`]: what the CPU can do at most, for the benches.
 //!
 #![doc = include_str!("../CONTRACT.md")]
 
@@ -14,6 +15,7 @@ pub mod format;
 pub mod linear;
 pub mod model;
 pub mod ops;
+pub mod peak;
 pub mod simd;
 mod threads;
 

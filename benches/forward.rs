@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Throughput};
-use lfm2_benches::{chosen_isas, criterion};
+use lfm2_benches::{chosen_isas, criterion, in_pool};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::ElementType;
 use lfm2_kernels::model::{Config, Logits, Model, Scratch, Sequence, Synthetic};
 use lfm2_kernels::ops::CacheElement;
 
 fn main() {
+    in_pool(run);
+}
+
+fn run() {
     let mut criterion = criterion(Duration::from_secs(2));
     for element in [ElementType::F32, ElementType::Bf16] {
         let config = Config::preset("350m").expect("a preset");

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use lfm2_benches::{chosen_isas, criterion, quartiles};
+use lfm2_benches::{chosen_isas, criterion, in_pool, quartiles};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{ElementType, Matrix};
 use lfm2_kernels::model::Synthetic;
@@ -23,6 +23,10 @@ const SHAPES: [[usize; 2]; 5] =
 const BEYOND_CACHE: usize = 400 << 20;
 
 fn main() {
+    in_pool(run);
+}
+
+fn run() {
     let mut criterion = criterion(Duration::from_millis(500));
     let isas =
         chosen_isas(Isa::available().into_iter().filter(|isa| isa.name() != "scalar").collect());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use lfm2_kernels::Isa;
+use rayon::ThreadPoolBuilder;
 
 /// The instruction sets to time: those that `LFM2_BENCH_ISAS` names, else the `default` ones.
 ///
@@ -32,6 +33,16 @@ pub fn criterion(measurement: Duration) -> Criterion {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(measurement)
         .configure_from_args()
+}
+
+/// Runs `work` on a thread of a pool, as a program does that decodes for long: work that is handed in from outside waits for
+/// threads to wake.
+///
+/// # Panics
+///
+/// If threads cannot be started.
+pub fn in_pool(work: impl FnOnce() + Send) {
+    ThreadPoolBuilder::new().build().expect("threads can be started").install(work);
 }
 
 /// The middle of some measurements, and the middle half's ends.

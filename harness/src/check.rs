@@ -24,7 +24,7 @@ pub const DEFAULT_SEED: u64 = 22287;
 /// How many random cases a run takes that does not say.
 pub const DEFAULT_CASES: u32 = 64;
 
-/// Below this fraction of its bound, the worst error of all cases says that the bound is too wide to prove anything.
+/// If the worst error of ordinary data is below this fraction of its bound, the bound is too wide to prove anything.
 pub const VACUOUS: f64 = 1e-3;
 
 /// What came of the cases of one operation.
@@ -42,8 +42,8 @@ pub struct Outcome {
     pub isa: Isa,
     /// How many cases ran, without those that looked for a simpler failure.
     pub cases: usize,
-    /// How near to their bounds the results came.
-    pub errors: Errors,
+    /// How near to their bounds the results came, for each of [`Fill::ALL`].
+    pub errors_by_fill: [Errors; Fill::ALL.len()],
     /// The case whose error came nearest to its bound.
     pub worst_case: Option<String>,
     /// The simplest case that failed.
@@ -51,9 +51,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether there were bounds, but no error came anywhere near one.
+    /// How near to their bounds the results came, whatever the data.
+    pub fn errors(&self) -> Errors {
+        let mut all = Errors::default();
+        self.errors_by_fill.iter().for_each(|errors| all.merge(*errors));
+        all
+    }
+
+    /// Whether there were bounds, but no error of ordinary data came anywhere near one.
     pub fn is_vacuous(&self) -> bool {
-        self.errors.bounded > self.errors.exact && self.errors.worst < VACUOUS
+        let ordinary = self.errors_by_fill[Fill::Normal as usize];
+        ordinary.bounded > ordinary.exact && ordinary.worst < VACUOUS
     }
 }
 
@@ -296,7 +304,7 @@ impl Tally {
         let outcome = |&isa| Outcome {
             isa,
             cases: 0,
-            errors: Errors::default(),
+            errors_by_fill: [Errors::default(); Fill::ALL.len()],
             worst_case: None,
             failure: None,
         };
@@ -319,10 +327,10 @@ impl Tally {
         for (isa, errors) in judgements {
             let outcome = self.outcome(isa);
             outcome.cases += 1;
-            if errors.worst > outcome.errors.worst {
+            if errors.worst > outcome.errors().worst {
                 outcome.worst_case = Some(plan.line(op, isa));
             }
-            outcome.errors.merge(errors);
+            outcome.errors_by_fill[plan.fill as usize].merge(errors);
         }
     }
 }

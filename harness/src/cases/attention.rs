@@ -80,7 +80,7 @@ fn make(element: CacheElement, shape: &Shape, data: Data) -> Box<dyn Case> {
     let mut cache = KeyValueCache::new(key_value_heads, head_dim, context + newer + room, element);
     let stale = vec![f32::NAN; cache.capacity() * row];
     cache.append(&stale, &stale);
-    cache.clear();
+    cache.truncate(0);
     // In two pieces, as after a chunk of prefill.
     let (keys_before, keys_now) = keys.split_at(first_position * row);
     let (values_before, values_now) = values.split_at(first_position * row);

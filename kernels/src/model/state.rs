@@ -73,7 +73,7 @@ impl State {
             match layer {
                 LayerState::Conv(ConvState::Gated(inputs)) => inputs.fill(0.0),
                 LayerState::Conv(ConvState::ShiftSum(state)) => state.reset(),
-                LayerState::Attention(cache) => cache.clear(),
+                LayerState::Attention(cache) => cache.truncate(0),
             }
         }
     }

@@ -100,9 +100,9 @@ impl KeyValueCache {
         with_elements!(&self.storage, elements => size_of_val(&elements[..]))
     }
 
-    /// Forgets every position.
-    pub fn clear(&mut self) {
-        self.length = 0;
+    /// Forgets every position from `length` on; nothing if there are fewer.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
     }
 
     pub(super) fn storage(&self) -> &Storage {

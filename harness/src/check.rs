@@ -334,3 +334,162 @@ impl Tally {
         }
     }
 }
+
+/// What a check must not let pass, as operations that are wrong on purpose: each doubles its input, but not always.
+#[cfg(test)]
+mod tests {
+    use proptest::strategy::BoxedStrategy;
+
+    use super::*;
+    use crate::data::Buffer;
+
+    struct Doubled {
+        x: Buffer,
+        data: Data,
+        double: fn(&[f32], &mut [f32]),
+        bound: f64,
+    }
+
+    impl Case for Doubled {
+        fn run(&self, _: Isa) -> Vec<Output> {
+            let mut out = self.data.poisoned("out", self.x.len());
+            (self.double)(&self.x, &mut out);
+            vec![Output::new("out", out)]
+        }
+
+        fn expected(&self) -> Vec<Vec<Expected>> {
+            let expected = |&x: &f32| Expected { value: 2.0 * f64::from(x), bound: self.bound };
+            vec![self.x.iter().map(expected).collect()]
+        }
+    }
+
+    fn double(x: &[f32], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = x + x;
+        }
+    }
+
+    fn case(
+        shape: &Shape,
+        data: Data,
+        double: fn(&[f32], &mut [f32]),
+        bound: f64,
+    ) -> Box<dyn Case> {
+        let [length] = shape.sizes();
+        // Numbers whose doubles are exact and finite.
+        let data = Data { fill: Fill::Normal, ..data };
+        Box::new(Doubled { x: data.values("x", length), data, double, bound })
+    }
+
+    fn lengths() -> BoxedStrategy<Shape> {
+        (0..100_usize).prop_map(|length| Shape::from([length])).boxed()
+    }
+
+    fn check_scalar(make: fn(&Shape, Data) -> Box<dyn Case>) -> Outcome {
+        let op = Op {
+            name: "double",
+            dimensions: &["length"],
+            fixed_shapes: || vec![Shape::from([3])],
+            drawn_shapes: lengths,
+            make,
+        };
+        let report = check(&op, &[Isa::Scalar(Scalar)], 200, 1, &|| ());
+        report.outcomes.into_iter().next().expect("one instruction set was asked for")
+    }
+
+    fn failure(make: fn(&Shape, Data) -> Box<dyn Case>) -> Failure {
+        check_scalar(make).failure.expect("it is wrong")
+    }
+
+    #[test]
+    fn what_is_right_passes_and_every_case_is_counted() {
+        let outcome = check_scalar(|shape, data| case(shape, data, double, 0.0));
+        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        assert_eq!(outcome.cases, 201);
+        assert_eq!(outcome.errors().worst, 0.0);
+        assert_eq!(outcome.errors().exact, outcome.errors().bounded);
+        assert!(!outcome.is_vacuous(), "an exact result needs no bound");
+    }
+
+    #[test]
+    fn a_wrong_element_is_shrunk_to_the_simplest_case() {
+        let failure = failure(|shape, data| {
+            let wrong_from_10 = |x: &[f32], out: &mut [f32]| {
+                double(x, out);
+                out.iter_mut().skip(9).for_each(|out| *out += 1.0);
+            };
+            case(shape, data, wrong_from_10, 0.5)
+        });
+        assert!(failure.case.starts_with("double:length=10:scalar:"), "{}", failure.case);
+        assert!(failure.case.ends_with(":normal"), "{}", failure.case);
+        assert!(failure.reason.contains("out is wrong: element 9"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn a_result_that_depends_on_threads_is_seen() {
+        let failure = failure(|shape, data| {
+            let wrong_with_threads = |x: &[f32], out: &mut [f32]| {
+                double(x, out);
+                if let (2.., Some(out)) = (rayon::current_num_threads(), out.last_mut()) {
+                    *out = out.next_up();
+                }
+            };
+            case(shape, data, wrong_with_threads, 1.0)
+        });
+        assert!(failure.case.starts_with("double:length=1:scalar:"), "{}", failure.case);
+        assert!(failure.case.ends_with(":threads=2"), "{}", failure.case);
+        assert!(failure.reason.contains("differs from scalar"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn an_element_that_is_not_written_is_seen() {
+        let failure = failure(|shape, data| {
+            case(shape, data, |x, out| double(&x[..x.len().min(8)], out), f64::MAX)
+        });
+        assert!(failure.case.starts_with("double:length=9:"), "{}", failure.case);
+        assert!(failure.reason.contains("element 8 is NaN"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        let failure = failure(|shape, data| {
+            case(shape, data, |x, _| assert!(x.len() < 2, "too long for me"), f64::INFINITY)
+        });
+        assert!(failure.case.starts_with("double:length=3:"), "{}", failure.case);
+        assert!(failure.reason.contains("too long for me"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn a_bound_that_nothing_comes_near_is_vacuous() {
+        fn nearly(x: &[f32], out: &mut [f32]) {
+            double(x, out);
+            out.iter_mut().for_each(|out| *out = out.next_up());
+        }
+        let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1e-6));
+        assert!(outcome.failure.is_none() && !outcome.is_vacuous());
+        let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1.0));
+        assert!(outcome.failure.is_none() && outcome.is_vacuous());
+    }
+
+    #[test]
+    fn the_seed_decides_the_cases() {
+        let op = |seed| {
+            let report = check(
+                &Op {
+                    name: "double",
+                    dimensions: &["length"],
+                    fixed_shapes: Vec::new,
+                    drawn_shapes: lengths,
+                    make: |shape, data| case(shape, data, |x, out| double(&x[1..], out), 1.0),
+                },
+                &[Isa::Scalar(Scalar)],
+                50,
+                seed,
+                &|| (),
+            );
+            report.outcomes[0].failure.clone().expect("it is wrong").case
+        };
+        assert_eq!(op(1), op(1));
+        assert_ne!(op(1), op(2));
+    }
+}

@@ -83,7 +83,7 @@ pub struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(name: &'static str, values: Buffer) -> Self {
+    fn new(name: &'static str, values: Buffer) -> Self {
         Self { name, values }
     }
 
@@ -99,7 +99,7 @@ pub struct Shape(Vec<usize>);
 
 impl Shape {
     /// The sizes, as many as there are dimensions.
-    pub(crate) fn sizes<const N: usize>(&self) -> [usize; N] {
+    fn sizes<const N: usize>(&self) -> [usize; N] {
         self.0[..].try_into().expect("a shape has a size for every dimension")
     }
 

@@ -1,16 +1,19 @@
 //! `lfm2 check`: the operations against each other and against the oracle.
 
-use std::error::Error;
-use std::io::{self, Write};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use lfm2_harness::cases::{OPS, Op};
 use lfm2_harness::check::{DEFAULT_CASES, DEFAULT_SEED, Outcome, Report, case_count, check};
+use lfm2_harness::compare::Errors;
+use lfm2_harness::data::Fill;
 use lfm2_kernels::Isa;
 use regex::Regex;
 use serde::Serialize;
+
+use super::output::{print, print_json};
+use super::{FAILED, Failure, progress};
 
 /// Check every operation: equal bits on all instruction sets, and errors within the bounds of an f64 oracle
 ///
@@ -41,20 +44,17 @@ pub struct CheckArgs {
 }
 
 /// Checks what was asked for; the exit status says whether all of it is right.
-pub fn run(args: CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     let ops = chosen_ops(args.op.as_ref())?;
     let isas = chosen_isas(&args.isa);
     let reports = check_all(&ops, &isas, args.cases, args.seed);
-
-    let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &Summary::new(&args, &isas, &reports))?;
-        writeln!(out)?;
+        print_json(&Summary::new(&args, &isas, &reports))?;
     } else {
-        write!(out, "{}", table(&isas, &reports))?;
+        print(&table(&isas, &reports))?;
     }
     let is_right = reports.iter().flat_map(|report| &report.outcomes).all(|o| o.failure.is_none());
-    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
@@ -75,19 +75,13 @@ fn chosen_isas(asked: &[Isa]) -> Vec<Isa> {
 }
 
 fn check_all(ops: &[&Op], isas: &[Isa], cases: u32, seed: u64) -> Vec<Report> {
-    // Drawn on a terminal only.
-    let bar = ProgressBar::new(ops.iter().map(|op| case_count(op, cases)).sum());
-    bar.set_style(
-        ProgressStyle::with_template("{msg:18} {wide_bar} {pos}/{len} cases, {eta} left")
-            .expect("the template is valid"),
-    );
+    let count: u64 = ops.iter().map(|op| case_count(op, cases)).sum();
+    let bar = progress::bar("checking", "cases", count as usize);
     let check_one = |op: &&Op| {
         bar.set_message(op.name);
         check(op, isas, cases, seed, &|| bar.inc(1))
     };
-    let reports = ops.iter().map(check_one).collect();
-    bar.finish_and_clear();
-    reports
+    ops.iter().map(check_one).collect()
 }
 
 /// Operations by instruction sets, then what is wrong.
@@ -99,7 +93,8 @@ fn table(isas: &[Isa], reports: &[Report]) -> String {
     text += "\n";
     let mut remarks = String::new();
     for report in reports {
-        let worst = report.outcomes.iter().max_by(|a, b| a.errors.worst.total_cmp(&b.errors.worst));
+        let worst =
+            report.outcomes.iter().map(Outcome::errors).max_by(|a, b| a.worst.total_cmp(&b.worst));
         let worst = worst.map_or("-".to_string(), error_fraction);
         text += &format!("{:18} {worst:>11}", report.op.name);
         for outcome in &report.outcomes {
@@ -119,8 +114,7 @@ fn table(isas: &[Isa], reports: &[Report]) -> String {
     text + &remarks
 }
 
-fn error_fraction(outcome: &Outcome) -> String {
-    let errors = &outcome.errors;
+fn error_fraction(errors: Errors) -> String {
     match errors.bounded {
         0 => "-".to_string(),
         bounded if bounded == errors.exact => "exact".to_string(),
@@ -130,7 +124,6 @@ fn error_fraction(outcome: &Outcome) -> String {
 
 #[derive(Serialize)]
 struct Summary<'a> {
-    schema_version: u32,
     seed: u64,
     random_cases: u32,
     isas: Vec<&'static str>,
@@ -144,6 +137,7 @@ struct Row<'a> {
     isa: &'static str,
     cases: usize,
     worst_error_over_bound: f64,
+    worst_error_over_bound_by_fill: BTreeMap<&'static str, f64>,
     worst_case: Option<&'a str>,
     elements: usize,
     bounded_elements: usize,
@@ -157,7 +151,6 @@ struct Row<'a> {
 impl<'a> Summary<'a> {
     fn new(args: &CheckArgs, isas: &[Isa], reports: &'a [Report]) -> Self {
         Self {
-            schema_version: 1,
             seed: args.seed,
             random_cases: args.cases,
             isas: isas.iter().map(|isa| isa.name()).collect(),
@@ -167,18 +160,27 @@ impl<'a> Summary<'a> {
 }
 
 fn rows(report: &Report) -> impl Iterator<Item = Row<'_>> {
-    report.outcomes.iter().map(|outcome| Row {
-        op: report.op.name,
-        isa: outcome.isa.name(),
-        cases: outcome.cases,
-        worst_error_over_bound: outcome.errors.worst,
-        worst_case: outcome.worst_case.as_deref(),
-        elements: outcome.errors.elements,
-        bounded_elements: outcome.errors.bounded,
-        exact_elements: outcome.errors.exact,
-        is_vacuous: outcome.is_vacuous(),
-        result: if outcome.failure.is_some() { "failed" } else { "ok" },
-        failed_case: outcome.failure.as_ref().map(|failure| &*failure.case),
-        reason: outcome.failure.as_ref().map(|failure| &*failure.reason),
+    report.outcomes.iter().map(|outcome| {
+        let errors = outcome.errors();
+        let by_fill = Fill::ALL.iter().zip(&outcome.errors_by_fill);
+        let failure = outcome.failure.as_ref();
+        Row {
+            op: report.op.name,
+            isa: outcome.isa.name(),
+            cases: outcome.cases,
+            worst_error_over_bound: errors.worst,
+            worst_error_over_bound_by_fill: by_fill
+                .filter(|(_, errors)| errors.bounded > 0)
+                .map(|(fill, errors)| (fill.name(), errors.worst))
+                .collect(),
+            worst_case: outcome.worst_case.as_deref(),
+            elements: errors.elements,
+            bounded_elements: errors.bounded,
+            exact_elements: errors.exact,
+            is_vacuous: outcome.is_vacuous(),
+            result: if failure.is_some() { "failed" } else { "ok" },
+            failed_case: failure.map(|failure| &*failure.case),
+            reason: failure.map(|failure| &*failure.reason),
+        }
     })
 }

@@ -1,85 +1,215 @@
-//! Tokens per second of the whole LFM2-350M with synthetic weights: prefill and decode, f32 and bf16.
+//! Tokens per second of the whole LFM2-350M with random weights: prefill and decode, f32 and bf16.
 
+use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Throughput};
-use lfm2_benches::{chosen_isas, criterion, in_pool};
+use lfm2_benches::{Case, Extent, Measurement, Options, Report, Session, Work, Workload, time};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::ElementType;
-use lfm2_kernels::model::{Config, Logits, Model, Scratch, Sequence, Synthetic};
+use lfm2_kernels::model::{Config, LayerKind, Logits, Model, Scratch, Sequence, State, Synthetic};
 use lfm2_kernels::ops::CacheElement;
+use serde::Serialize;
 
 fn main() {
-    in_pool(run);
+    Options::from_args().in_pool(run);
 }
 
-fn run() {
-    let mut criterion = criterion(Duration::from_secs(2));
-    for element in [ElementType::F32, ElementType::Bf16] {
-        let config = Config::preset("350m").expect("a preset");
-        let model = Model::new(config, &Synthetic::new(1, element)).expect("synthetic weights");
-        for isa in chosen_isas(vec![Isa::best()]) {
-            check_bits(isa, &model);
-            for tokens in [128, 512] {
-                bench(&mut criterion, isa, &model, element, 0, tokens);
-            }
-            for context in [128, 4096] {
-                bench(&mut criterion, isa, &model, element, context, 1);
-            }
+fn run(options: Options) {
+    let mut session = Session::new(options);
+    let formats: &[ElementType] = match session.options.extent() {
+        Extent::Quick => &[ElementType::F32],
+        Extent::Usual => &[ElementType::F32, ElementType::Bf16],
+        Extent::Full => &[ElementType::F32, ElementType::Bf16, ElementType::F16],
+    };
+    let states = RefCell::default();
+    let mut measurements = Vec::new();
+    for &format in formats {
+        // One model at a time is in memory.
+        let model = OnceCell::new();
+        let cases = cases(&session.options, format, &model, &states);
+        measurements.extend(session.measure(Duration::from_millis(2500), cases));
+    }
+    session.finish();
+    if !measurements.is_empty() {
+        let speeds: Vec<_> = measurements.iter().map(Speed::of).collect();
+        print(&measurements, &speeds);
+        Report::new("forward", &session, &measurements, speeds).write();
+    }
+}
+
+fn config() -> Config {
+    Config::preset("350m").expect("a preset")
+}
+
+fn cases<'a>(
+    options: &Options,
+    format: ElementType,
+    model: &'a OnceCell<Model>,
+    states: &'a RefCell<Vec<Snapshot>>,
+) -> Vec<Case<'a>> {
+    let (prompts, contexts): (&[usize], &[usize]) = match options.extent() {
+        Extent::Quick => (&[128], &[128]),
+        Extent::Usual => (&[128, 512], &[128, 4096]),
+        Extent::Full => (&[128, 512, 2048], &[128, 1024, 4096]),
+    };
+    let prefills = prompts.iter().map(|&rows| (format!("prefill-{rows}"), 0, rows));
+    let decodes = contexts.iter().map(|&context| (format!("decode-{context}"), context, 1));
+    let runs: Vec<_> = prefills.chain(decodes).collect();
+    let mut cases = Vec::new();
+    for isa in options.isas() {
+        for (shape, context, rows) in runs.clone() {
+            cases.push(Case {
+                op: "model",
+                isa,
+                format: format.name(),
+                shape,
+                work: work(format, context, rows),
+                prepare: Box::new(move || {
+                    let model = model.get_or_init(|| {
+                        Model::new(config(), &Synthetic::new(1, format))
+                            .expect("synthetic weights have every tensor")
+                    });
+                    Box::new(Forward::new(model, states, context, rows))
+                }),
+            });
         }
     }
-    criterion.final_summary();
+    cases
 }
 
-fn logits(isa: Isa, model: &Model, tokens: &[u32]) -> Vec<u32> {
-    let mut state = model.new_state(tokens.len(), CacheElement::F32);
-    let mut logits = vec![0.0; model.config().vocabulary];
-    let sequence = Sequence { tokens, state: &mut state };
-    model
-        .forward(isa, &mut [sequence], &mut Scratch::default(), Logits::Last(&mut logits))
-        .expect("a valid call");
-    logits.into_iter().map(f32::to_bits).collect()
-}
-
-/// No wrong model is timed.
-fn check_bits(isa: Isa, model: &Model) {
-    let scalar = Isa::available()[0];
-    assert!(logits(isa, model, &[1]) == logits(scalar, model, &[1]), "{isa} differs from scalar");
-}
-
-/// `rows` tokens after `context` others. Greedy choice is not part of it.
-fn bench(
-    criterion: &mut criterion::Criterion,
-    isa: Isa,
-    model: &Model,
-    element: ElementType,
-    context: usize,
-    rows: usize,
-) {
-    let tokens: Vec<u32> = (0..rows.max(context) as u32).map(|i| i * 7919 % 65536).collect();
-    let mut scratch = Scratch::default();
-    let mut logits = vec![0.0; model.config().vocabulary];
-    let mut start = model.new_state(context + rows, CacheElement::F32);
-    if context > 0 {
-        let sequence = Sequence { tokens: &tokens[..context], state: &mut start };
-        model
-            .forward(Isa::best(), &mut [sequence], &mut scratch, Logits::Last(&mut logits))
-            .expect("a valid call");
+fn work(format: ElementType, context: usize, rows: usize) -> Work {
+    let config = config();
+    let (width, key_value_width) = (config.hidden_size, config.key_value_width());
+    let (conv_layers, attention_layers) =
+        (config.count(LayerKind::Conv), config.count(LayerKind::Attention));
+    let weights = conv_layers * 4 * width * width
+        + attention_layers * 2 * width * (width + key_value_width)
+        + config.layers.len() * 3 * width * config.feed_forward_width;
+    let head = config.vocabulary * width;
+    let pairs = rows * context + rows * (rows + 1) / 2;
+    let attention = attention_layers * 4 * pairs * config.query_width();
+    let cache = attention_layers * (context + rows) * 2 * key_value_width;
+    Work {
+        rows,
+        operations: (2 * (rows * weights + head) + attention) as u64,
+        bytes: (format.bytes() * (weights + head) + 4 * cache) as u64,
     }
-    let (phase, length) = if context == 0 { ("prefill", rows) } else { ("decode", context) };
-    let mut group = criterion.benchmark_group(format!("forward/{isa}/{}/{phase}", element.name()));
-    group.throughput(Throughput::Elements(rows as u64));
-    group.bench_function(BenchmarkId::from_parameter(length), |bencher| {
-        bencher.iter_batched_ref(
-            || start.clone(),
-            |state| {
-                let sequence = Sequence { tokens: &tokens[..rows], state };
-                model
-                    .forward(isa, &mut [sequence], &mut scratch, Logits::Last(&mut logits))
-                    .expect("a valid call");
-            },
-            criterion::BatchSize::PerIteration,
+}
+
+/// A state after many tokens, which takes long to make. Weights of another format would make other numbers and take as long to read.
+struct Snapshot {
+    context: usize,
+    state: State,
+}
+
+/// Some tokens of one sequence.
+struct Forward<'a> {
+    model: &'a Model,
+    tokens: Vec<u32>,
+    /// What to go back to; none at the start of a sequence.
+    snapshot: Option<State>,
+    state: State,
+    scratch: Scratch,
+    logits: Vec<f32>,
+}
+
+/// Tokens that are decoded before going back: decoding cannot be undone, and going back takes a copy.
+const DECODED: usize = 64;
+
+impl<'a> Forward<'a> {
+    fn new(model: &'a Model, states: &RefCell<Vec<Snapshot>>, context: usize, rows: usize) -> Self {
+        let tokens: Vec<u32> = (0..rows.max(context) as u32).map(|i| i * 7919 % 65536).collect();
+        let capacity = if context > 0 { context + DECODED } else { rows };
+        let mut forward = Self {
+            model,
+            tokens,
+            snapshot: None,
+            state: model.new_state(capacity, CacheElement::F32),
+            scratch: Scratch::default(),
+            logits: vec![0.0; model.config().vocabulary],
+        };
+        if context > 0 {
+            let mut states = states.borrow_mut();
+            if !states.iter().any(|snapshot| snapshot.context == context) {
+                forward.run(Isa::best(), context);
+                states.push(Snapshot { context, state: forward.state.clone() });
+            }
+            let kept = states.iter().find(|snapshot| snapshot.context == context);
+            let kept = kept.expect("pushed above").state.clone();
+            forward.state = kept.clone();
+            forward.snapshot = Some(kept);
+        }
+        forward
+    }
+}
+
+impl Workload for Forward<'_> {
+    fn restore(&mut self) {
+        match &self.snapshot {
+            Some(snapshot) => self.state = snapshot.clone(),
+            None => self.state.reset(),
+        }
+    }
+
+    fn run(&mut self, isa: Isa, rows: usize) {
+        let sequence = Sequence { tokens: &self.tokens[..rows], state: &mut self.state };
+        let logits = Logits::Last(&mut self.logits);
+        self.model
+            .forward(isa, &mut [sequence], &mut self.scratch, logits)
+            .expect("the state has room");
+    }
+
+    fn output(&self) -> &[f32] {
+        &self.logits
+    }
+
+    fn rewinds(&self) -> bool {
+        true
+    }
+
+    fn rewind(&mut self) {
+        if self.snapshot.is_none() || self.state.position() == self.state.capacity() {
+            self.restore();
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Speed {
+    id: String,
+    tokens_per_second: f64,
+    operations_per_second: f64,
+    bytes_per_second: f64,
+}
+
+impl Speed {
+    fn of(measurement: &Measurement) -> Self {
+        let seconds = measurement.seconds.median;
+        Self {
+            id: measurement.id.clone(),
+            tokens_per_second: measurement.rows as f64 / seconds,
+            operations_per_second: measurement.operations as f64 / seconds,
+            bytes_per_second: measurement.bytes as f64 / seconds,
+        }
+    }
+}
+
+fn print(measurements: &[Measurement], speeds: &[Speed]) {
+    println!("\nthe whole LFM2-350M, {} threads", rayon::current_num_threads());
+    println!(
+        "{:10}{:8}{:14}{:>12}{:>14}{:>12}{:>10}",
+        "", "format", "", "time", "tokens/s", "Gflop/s", "GB/s"
+    );
+    for (measurement, speed) in measurements.iter().zip(speeds) {
+        println!(
+            "{:10}{:8}{:14}{:>12}{:>14.1}{:>12.1}{:>10.1}",
+            measurement.isa,
+            measurement.format,
+            measurement.shape,
+            time(measurement.seconds.median),
+            speed.tokens_per_second,
+            speed.operations_per_second / 1e9,
+            speed.bytes_per_second / 1e9,
         );
-    });
-    group.finish();
+    }
 }

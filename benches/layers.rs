@@ -1,14 +1,16 @@
 //! What a conv layer of LFM2-350M costs against an attention layer as the sequence grows.
 //!
-//! Benchmark ids are `part/isa/phase/length`: the part is `conv_layer`, `attention_layer` (norm, projections, mixer, output projection,
-//! residual) or `conv_mixer`, `attention_mixer` (without projections); the phase is `prefill` (of `length` tokens) or `decode` (of one token
-//! after `length` others).
+//! `conv_layer` and `attention_layer` are whole: operator norm, projections, mixer, output projection, residual. `conv_mixer` and
+//! `attention_mixer` are what is between the projections: the gated convolution, or writing the cache and attending. An attention
+//! layer here finds the angles of its positions by itself, which a model does once for all its layers (`rope_table` in `ops`).
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion};
-use lfm2_benches::{chosen_isas, criterion, in_pool};
+use lfm2_benches::{
+    Case, Extent, Measurement, Options, Report, Session, Work, Workload, beyond_cache, time, values,
+};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::ElementType;
 use lfm2_kernels::model::{
@@ -17,242 +19,491 @@ use lfm2_kernels::model::{
 use lfm2_kernels::ops::{
     CacheElement, KeyValueCache, ShortConv, add, attention, rms_norm, short_conv,
 };
+use serde::Serialize;
 
-const PREFILL: [usize; 10] = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
-const DECODE: [usize; 5] = [128, 512, 2048, 8192, 32768];
-
-/// One layer of either kind, with what it needs to run.
-struct Layer {
-    config: Config,
-    kind: LayerKind,
-    mixer: Mixer,
-    norm: Vec<f32>,
-    conv: ShortConv,
-    buffers: BlockBuffers,
+fn main() {
+    Options::from_args().in_pool(run);
 }
 
-impl Layer {
-    fn new(kind: LayerKind) -> Self {
-        let config = Config::preset("350m").expect("a preset");
-        let weights = Synthetic::new(1, ElementType::F32);
-        let width = config.hidden_size;
-        let mixer =
-            Mixer::load(kind, &config, &weights, "model.layers.0").expect("synthetic weights");
-        let norm = weights.values("model.layers.0.operator_norm.weight", &[width]);
-        let taps = weights.values("conv", &[width, 1, 3]);
-        let conv = ShortConv::new(width, &taps, None);
-        let buffers = BlockBuffers::new(&config, Scratch::MAX_ROWS);
-        Self { config, kind, mixer, norm, conv, buffers }
+fn run(options: Options) {
+    let mut session = Session::new(options);
+    let parts = parts(&session.options);
+    let layers = Layers::default();
+    let cases = parts.iter().map(|part| part.case(&layers)).collect();
+    let measurements = session.measure(Duration::from_millis(800), cases);
+    session.finish();
+    if !measurements.is_empty() {
+        let tables = tables(&parts, &measurements);
+        tables.iter().for_each(print);
+        Report::new("layers", &session, &measurements, tables).write();
+    }
+}
+
+/// A thing to time.
+#[derive(Clone, Copy, PartialEq)]
+struct Part {
+    isa: Isa,
+    is_whole: bool,
+    phase: Phase,
+    length: usize,
+    kind: LayerKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Phase {
+    /// That many tokens at the start of a sequence.
+    Prefill,
+    /// One token after that many.
+    Decode,
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
+        }
     }
 
-    /// A state after `seen` tokens, with room for `more`.
-    fn state(&self, seen: usize, more: usize) -> LayerState {
-        match self.kind {
+    fn lengths(self, extent: Extent) -> Vec<usize> {
+        let (range, factor) = match (self, extent) {
+            (Self::Prefill, Extent::Quick) => (16..=4096, 4),
+            (Self::Prefill, Extent::Usual) => (16..=8192, 2),
+            (Self::Prefill, Extent::Full) => (16..=32768, 2),
+            (Self::Decode, Extent::Quick) => (128..=32768, 16),
+            (Self::Decode, Extent::Usual) => (128..=32768, 4),
+            (Self::Decode, Extent::Full) => (128..=32768, 2),
+        };
+        let lengths = std::iter::successors(Some(*range.start()), |length| Some(length * factor));
+        lengths.take_while(|length| range.contains(length)).collect()
+    }
+}
+
+/// The two kinds side by side, so that a disturbance meets both.
+fn parts(options: &Options) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for isa in options.isas() {
+        for is_whole in [true, false] {
+            for phase in [Phase::Prefill, Phase::Decode] {
+                for length in phase.lengths(options.extent()) {
+                    for kind in [LayerKind::Conv, LayerKind::Attention] {
+                        parts.push(Part { isa, is_whole, phase, length, kind });
+                    }
+                }
+            }
+        }
+    }
+    parts
+}
+
+impl Part {
+    fn op(self) -> &'static str {
+        match (self.kind, self.is_whole) {
+            (LayerKind::Conv, true) => "conv_layer",
+            (LayerKind::Attention, true) => "attention_layer",
+            (LayerKind::Conv, false) => "conv_mixer",
+            (LayerKind::Attention, false) => "attention_mixer",
+        }
+    }
+
+    /// Tokens that come before, and those that are timed.
+    fn context_and_rows(self) -> (usize, usize) {
+        match self.phase {
+            Phase::Prefill => (0, self.length),
+            Phase::Decode => (self.length, 1),
+        }
+    }
+
+    fn case(self, layers: &Layers) -> Case<'_> {
+        let (context, rows) = self.context_and_rows();
+        Case {
+            op: self.op(),
+            isa: self.isa,
+            format: "f32",
+            shape: format!("{}-{}", self.phase.name(), self.length),
+            work: self.work(&layers.config),
+            prepare: Box::new(move || {
+                let states = layers.states(self.kind, self.is_whole, context, rows);
+                match self.is_whole {
+                    true => Box::new(Whole::new(layers, self.kind, states, rows)),
+                    false => Box::new(Alone::new(&layers.config, states, rows)),
+                }
+            }),
+        }
+    }
+
+    fn work(self, config: &Config) -> Work {
+        let (context, rows) = self.context_and_rows();
+        let (width, key_value_width) = (config.hidden_size, config.key_value_width());
+        let elements = |columns: usize| (rows * columns) as u64;
+        let (weights, mixer) = match self.kind {
             LayerKind::Conv => {
-                LayerState::Conv(ConvState::Gated(values("state", 2 * self.config.hidden_size)))
+                // A gate before, the taps, a gate after; B, C, x and the result.
+                let operations = elements((2 * config.conv_length + 1) * width);
+                (4 * width * width, Work { rows, operations, bytes: 4 * elements(4 * width) })
             }
             LayerKind::Attention => {
-                let (heads, head_dim) = (self.config.key_value_heads, self.config.head_dim);
-                let mut cache = KeyValueCache::new(heads, head_dim, seen + more, CacheElement::F32);
-                for first in (0..seen).step_by(Scratch::MAX_ROWS) {
-                    let rows = Scratch::MAX_ROWS.min(seen - first);
-                    let elements = rows * heads * head_dim;
-                    cache.append(&values("keys", elements), &values("values", elements));
+                let pairs = (rows * context + rows * (rows + 1) / 2) as u64;
+                let operations = 4 * pairs * config.query_width() as u64;
+                let cache = (context + rows) * 2 * key_value_width;
+                let bytes = 4 * (elements(2 * width) + cache as u64);
+                (2 * width * (width + key_value_width), Work { rows, operations, bytes })
+            }
+        };
+        if !self.is_whole {
+            return mixer;
+        }
+        Work {
+            rows,
+            operations: mixer.operations + 2 * elements(weights) + elements(5 * width),
+            bytes: mixer.bytes + 4 * weights as u64 + 4 * elements(2 * width),
+        }
+    }
+}
+
+/// Layers of both kinds with random weights, made when they are first needed.
+struct Layers {
+    config: Config,
+    conv: OnceCell<Rc<[Layer]>>,
+    attention: OnceCell<Rc<[Layer]>>,
+}
+
+struct Layer {
+    norm: Vec<f32>,
+    mixer: Mixer,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        let config = Config::preset("350m").expect("a preset");
+        Self { config, conv: OnceCell::new(), attention: OnceCell::new() }
+    }
+}
+
+impl Layers {
+    /// As many as are together beyond any cache.
+    fn of(&self, kind: LayerKind) -> Rc<[Layer]> {
+        let cell = match kind {
+            LayerKind::Conv => &self.conv,
+            LayerKind::Attention => &self.attention,
+        };
+        let source = Synthetic::new(1, ElementType::F32);
+        let layer = |index| {
+            let name = format!("model.layers.{index}");
+            Layer {
+                norm: source
+                    .values(&format!("{name}.operator_norm.weight"), &[self.config.hidden_size]),
+                mixer: Mixer::load(kind, &self.config, &source, &name)
+                    .expect("synthetic weights have every tensor"),
+            }
+        };
+        let make = || {
+            let first = layer(0);
+            let bytes = first.mixer.matrices().iter().map(|matrix| matrix.bytes()).sum();
+            let count = beyond_cache().div_ceil(bytes);
+            std::iter::once(first).chain((1..count).map(layer)).collect()
+        };
+        cell.get_or_init(make).clone()
+    }
+
+    /// States after `context` tokens with room for `rows`: one for each layer, or for a mixer alone, or when they are large, as many
+    /// as are together beyond any cache.
+    fn states(
+        &self,
+        kind: LayerKind,
+        is_whole: bool,
+        context: usize,
+        rows: usize,
+    ) -> Vec<LayerState> {
+        let config = &self.config;
+        let width = config.key_value_width();
+        let (keys, values) = (values("keys", 512 * width), values("values", 512 * width));
+        let state = |_| match kind {
+            LayerKind::Conv => {
+                let length = (config.conv_length - 1) * config.hidden_size;
+                LayerState::Conv(ConvState::Gated(vec![0.0; length]))
+            }
+            LayerKind::Attention => {
+                let (heads, head_dim) = (config.key_value_heads, config.head_dim);
+                let mut cache =
+                    KeyValueCache::new(heads, head_dim, context + rows, CacheElement::F32);
+                while cache.len() < context {
+                    let elements = (context - cache.len()).min(512) * width;
+                    cache.append(&keys[..elements], &values[..elements]);
                 }
                 LayerState::Attention(cache)
             }
+        };
+        let bytes = 4 * 2 * width * context.max(1);
+        let cold = match (kind, context) {
+            (LayerKind::Conv, _) | (_, 0) => 1,
+            _ => beyond_cache().div_ceil(bytes),
+        };
+        let count = if is_whole { cold.min(self.of(kind).len()) } else { cold };
+        (0..count).map(state).collect()
+    }
+}
+
+/// What every state of a workload has in common.
+struct States {
+    states: Vec<LayerState>,
+    context: usize,
+    turn: usize,
+}
+
+impl States {
+    fn new(states: Vec<LayerState>) -> Self {
+        let context = match &states[0] {
+            LayerState::Conv(_) => 0,
+            LayerState::Attention(cache) => cache.len(),
+        };
+        Self { states, context, turn: 0 }
+    }
+
+    fn restore(&mut self) {
+        self.turn = 0;
+        for state in &mut self.states {
+            if let LayerState::Conv(ConvState::Gated(inputs)) = state {
+                inputs.fill(0.0);
+            }
         }
     }
 
-    /// Norm, projections, mixer, output projection and residual, in the pieces that the model takes.
-    fn whole(&mut self, isa: Isa, hidden: &mut [f32], state: &mut LayerState) {
-        let piece = Scratch::MAX_ROWS * self.config.hidden_size;
-        let mut normed = vec![0.0; piece.min(hidden.len())];
-        let mut output = normed.clone();
-        for hidden in hidden.chunks_mut(piece) {
-            let (normed, output) = (&mut normed[..hidden.len()], &mut output[..hidden.len()]);
-            rms_norm(isa, hidden, &self.norm, self.config.norm_epsilon, normed);
-            self.mixer.forward(isa, normed, state, &mut self.buffers, output);
-            add(isa, hidden, output);
+    /// The turn's number and its state, after the context. A convolution goes on from where it is, since that costs the same.
+    fn next(&mut self) -> (usize, &mut LayerState) {
+        let turn = self.turn;
+        self.turn += 1;
+        let at = turn % self.states.len();
+        let state = &mut self.states[at];
+        if let LayerState::Attention(cache) = state {
+            cache.truncate(self.context);
+        }
+        (turn, state)
+    }
+}
+
+/// The rows of a run in the pieces that the model takes.
+fn pieces(rows: usize) -> impl Iterator<Item = usize> {
+    (0..rows).step_by(Scratch::MAX_ROWS).map(move |first| Scratch::MAX_ROWS.min(rows - first))
+}
+
+/// A whole layer. As in the model, every piece of a prompt passes through the same buffers.
+struct Whole {
+    layers: Rc<[Layer]>,
+    states: States,
+    epsilon: f32,
+    width: usize,
+    start: Vec<f32>,
+    hidden: Vec<f32>,
+    normed: Vec<f32>,
+    mixed: Vec<f32>,
+    buffers: BlockBuffers,
+}
+
+impl Whole {
+    fn new(layers: &Layers, kind: LayerKind, states: Vec<LayerState>, rows: usize) -> Self {
+        let (config, rows) = (&layers.config, rows.min(Scratch::MAX_ROWS));
+        let width = config.hidden_size;
+        let start = values("hidden", rows * width);
+        Self {
+            layers: layers.of(kind),
+            states: States::new(states),
+            epsilon: config.norm_epsilon,
+            width,
+            hidden: start.clone(),
+            normed: start.clone(),
+            mixed: start.clone(),
+            start,
+            buffers: BlockBuffers::new(config, rows),
+        }
+    }
+}
+
+impl Workload for Whole {
+    fn restore(&mut self) {
+        self.states.restore();
+        self.hidden.copy_from_slice(&self.start);
+    }
+
+    fn run(&mut self, isa: Isa, rows: usize) {
+        let (turn, state) = self.states.next();
+        let Layer { norm, mixer } = &self.layers[turn % self.layers.len()];
+        for piece in pieces(rows) {
+            let elements = piece * self.width;
+            let hidden = &mut self.hidden[..elements];
+            let normed = &mut self.normed[..elements];
+            let mixed = &mut self.mixed[..elements];
+            rms_norm(isa, hidden, norm, self.epsilon, normed);
+            mixer.forward(isa, normed, state, &mut self.buffers, mixed);
+            add(isa, hidden, mixed);
         }
     }
 
-    /// The convolution with its gates, or the cache and attention: what is between the projections.
-    fn mixer_alone(&self, isa: Isa, input: &[f32], out: &mut [f32], state: &mut LayerState) {
-        let width = self.config.hidden_size;
-        for (i, out) in out.chunks_mut(Scratch::MAX_ROWS * width).enumerate() {
-            let rows = out.len() / width;
-            let input = &input[i * Scratch::MAX_ROWS * 3 * width..][..rows * 3 * width];
+    fn output(&self) -> &[f32] {
+        &self.hidden
+    }
+}
+
+/// A mixer without its projections. As in the model, its input has just been written by them, piece by piece.
+struct Alone {
+    states: States,
+    conv: ShortConv,
+    heads: usize,
+    width: usize,
+    key_value_width: usize,
+    /// B, C and x, or the queries.
+    input: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl Alone {
+    fn new(config: &Config, states: Vec<LayerState>, rows: usize) -> Self {
+        let (width, key_value_width) = (config.hidden_size, config.key_value_width());
+        let rows = rows.min(Scratch::MAX_ROWS);
+        Self {
+            states: States::new(states),
+            conv: ShortConv::new(width, &values("conv", width * config.conv_length), None),
+            heads: config.heads,
+            width,
+            key_value_width,
+            input: values("input", rows * 3 * width),
+            keys: values("new keys", rows * key_value_width),
+            values: values("new values", rows * key_value_width),
+            out: vec![0.0; rows * width],
+        }
+    }
+}
+
+impl Workload for Alone {
+    fn restore(&mut self) {
+        self.states.restore();
+    }
+
+    fn run(&mut self, isa: Isa, rows: usize) {
+        let (_, state) = self.states.next();
+        for piece in pieces(rows) {
+            let out = &mut self.out[..piece * self.width];
             match state {
                 LayerState::Conv(ConvState::Gated(state)) => {
-                    short_conv(isa, input, &self.conv, state, out);
+                    short_conv(isa, &self.input[..3 * out.len()], &self.conv, state, out);
                 }
                 LayerState::Attention(cache) => {
-                    let key_value_width = self.config.key_value_width();
-                    let (queries, rest) = input.split_at(rows * width);
-                    let (keys, values) = rest.split_at(rows * width);
-                    let position = cache.len();
-                    cache
-                        .append(&keys[..rows * key_value_width], &values[..rows * key_value_width]);
-                    attention(isa, queries, self.config.heads, cache, position, out);
+                    let (position, elements) = (cache.len(), piece * self.key_value_width);
+                    cache.append(&self.keys[..elements], &self.values[..elements]);
+                    attention(isa, &self.input[..out.len()], self.heads, cache, position, out);
                 }
                 LayerState::Conv(ConvState::ShiftSum(_)) => unreachable!("the published model"),
             }
         }
     }
-}
 
-fn values(name: &str, length: usize) -> Vec<f32> {
-    Synthetic::new(2, ElementType::F32).values(name, &[length, 3])[..length].to_vec()
-}
-
-/// A thing to time, of either layer.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Layer,
-    Mixer,
-}
-
-type Times = BTreeMap<(&'static str, Part, &'static str, usize), [f64; 2]>;
-
-fn main() {
-    in_pool(run);
-}
-
-fn run() {
-    let mut criterion = criterion(Duration::from_millis(800));
-    let mut layers = [Layer::new(LayerKind::Conv), Layer::new(LayerKind::Attention)];
-    let mut times = Times::new();
-    for isa in chosen_isas(vec![Isa::best()]) {
-        for layer in 0..2 {
-            check_bits(isa, &mut layers[layer]);
-            for part in [Part::Layer, Part::Mixer] {
-                for length in PREFILL {
-                    time(
-                        &mut criterion,
-                        isa,
-                        &mut layers,
-                        layer,
-                        part,
-                        "prefill",
-                        length,
-                        &mut times,
-                    );
-                }
-                for length in DECODE {
-                    time(
-                        &mut criterion,
-                        isa,
-                        &mut layers,
-                        layer,
-                        part,
-                        "decode",
-                        length,
-                        &mut times,
-                    );
-                }
-            }
-        }
+    fn output(&self) -> &[f32] {
+        &self.out
     }
-    criterion.final_summary();
-    print_tables(&times);
 }
 
-/// No wrong kernel is timed: a few rows must have the bits of the scalar reference.
-fn check_bits(isa: Isa, layer: &mut Layer) {
-    let input = values("hidden", 3 * layer.config.hidden_size);
-    let mut run = |isa| {
-        let (mut hidden, mut state) = (input.clone(), layer.state(70, 3));
-        layer.whole(isa, &mut hidden, &mut state);
-        hidden.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-    };
-    assert!(run(isa) == run(Isa::available()[0]), "{isa} differs from scalar: not timed");
+/// Both kinds side by side.
+#[derive(Serialize)]
+struct Table {
+    isa: &'static str,
+    what: &'static str,
+    phase: Phase,
+    rows: Vec<Row>,
+    /// Lengths at which both cost the same.
+    crossings: Vec<f64>,
 }
 
-#[allow(clippy::too_many_arguments)]
-fn time(
-    criterion: &mut Criterion,
-    isa: Isa,
-    layers: &mut [Layer; 2],
-    which: usize,
-    part: Part,
-    phase: &'static str,
+#[derive(Serialize)]
+struct Row {
     length: usize,
-    times: &mut Times,
-) {
-    let layer = &mut layers[which];
-    let (seen, rows) = if phase == "prefill" { (0, length) } else { (length, 1) };
-    let width = layer.config.hidden_size;
-    let input = values("input", rows * 3 * width);
-    let mut out = vec![0.0; rows * width];
-    let mut state = layer.state(seen, rows);
-    let kind = if which == 0 { "conv" } else { "attention" };
-    let part_name = if part == Part::Layer { "layer" } else { "mixer" };
-    let mut seconds = Vec::new();
-    let mut group = criterion.benchmark_group(format!("{kind}_{part_name}/{isa}/{phase}"));
-    group.bench_function(BenchmarkId::from_parameter(length), |bencher| {
-        bencher.iter_custom(|iterations| {
-            let mut total = Duration::ZERO;
-            for _ in 0..iterations {
-                if let LayerState::Attention(cache) = &mut state {
-                    cache.truncate(seen);
-                }
-                out.copy_from_slice(&input[..rows * width]);
-                let start = Instant::now();
-                match part {
-                    Part::Layer => layer.whole(isa, &mut out, &mut state),
-                    Part::Mixer => layer.mixer_alone(isa, &input, &mut out, &mut state),
-                }
-                total += start.elapsed();
-            }
-            seconds.push(total.as_secs_f64() / iterations as f64);
-            total
-        });
-    });
-    group.finish();
-    seconds.sort_by(f64::total_cmp);
-    if let Some(median) = seconds.get(seconds.len() / 2) {
-        times.entry((isa.name(), part, phase, length)).or_default()[which] = *median;
-    }
+    conv_seconds: f64,
+    attention_seconds: f64,
+    attention_over_conv: f64,
 }
 
-/// Both kinds side by side, and where they cost the same.
-fn print_tables(times: &Times) {
-    let mut previous: Option<(_, usize, f64)> = None;
-    for (&(isa, part, phase, length), &[conv, attention]) in times {
-        if conv == 0.0 || attention == 0.0 {
-            continue;
+fn tables(parts: &[Part], measurements: &[Measurement]) -> Vec<Table> {
+    let layers = Layers::default();
+    let seconds = |part: Part| {
+        let id = part.case(&layers).id();
+        let measurement = measurements.iter().find(|measurement| measurement.id == id)?;
+        Some(measurement.seconds.median)
+    };
+    let mut tables: Vec<Table> = Vec::new();
+    for &part in parts.iter().filter(|part| part.kind == LayerKind::Conv) {
+        let both = (seconds(part), seconds(Part { kind: LayerKind::Attention, ..part }));
+        let (Some(conv), Some(attention)) = both else { continue };
+        let what = if part.is_whole { "layer" } else { "mixer" };
+        let key = (part.isa.name(), what, part.phase);
+        if tables.last().is_none_or(|table| (table.isa, table.what, table.phase) != key) {
+            let (isa, what, phase) = key;
+            tables.push(Table { isa, what, phase, rows: Vec::new(), crossings: Vec::new() });
         }
-        let table = (isa, part, phase);
-        if previous.is_none_or(|(before, ..)| before != table) {
-            let what = if part == Part::Layer { "one layer" } else { "the mixer alone" };
-            println!(
-                "\n{what}, {phase}, {isa}, f32 weights, {} threads",
-                rayon::current_num_threads()
-            );
-            println!(
-                "{:>8}{:>14}{:>14}{:>14}{:>14}{:>9}",
-                "tokens", "conv", "per token", "attention", "per token", "ratio"
-            );
-        }
-        let ratio = attention / conv;
-        let tokens = if phase == "prefill" { length as f64 } else { 1.0 };
+        tables.last_mut().expect("pushed above").rows.push(Row {
+            length: part.length,
+            conv_seconds: conv,
+            attention_seconds: attention,
+            attention_over_conv: attention / conv,
+        });
+    }
+    for table in &mut tables {
+        table.crossings = crossings(&table.rows);
+    }
+    tables
+}
+
+/// Where the ratio passes 1, on a straight line between two lengths in logarithms of both.
+fn crossings(rows: &[Row]) -> Vec<f64> {
+    let crossing = |pair: &[Row]| {
+        let [shorter, longer] = pair else { return None };
+        let (before, after) = (shorter.attention_over_conv.ln(), longer.attention_over_conv.ln());
+        let part = before / (before - after);
+        ((before < 0.0) != (after < 0.0)).then(|| {
+            shorter.length as f64 * (longer.length as f64 / shorter.length as f64).powf(part)
+        })
+    };
+    rows.windows(2).filter_map(crossing).collect()
+}
+
+fn print(table: &Table) {
+    let Table { isa, what, phase, rows, crossings } = table;
+    let what = match *what {
+        "layer" => "one layer",
+        _ => "the mixer alone",
+    };
+    let (phase, threads) = (phase.name(), rayon::current_num_threads());
+    let length = match table.phase {
+        Phase::Prefill => "tokens",
+        Phase::Decode => "context",
+    };
+    println!("\n{phase}, {what}: LFM2-350M, {isa}, f32, {threads} threads");
+    println!(
+        "{length:>8}  {:>11}  {:>11}  {:>11}  {:>11}  {:>14}",
+        "conv", "per token", "attention", "per token", "attention/conv"
+    );
+    for row in rows {
+        let tokens = match table.phase {
+            Phase::Prefill => row.length as f64,
+            Phase::Decode => 1.0,
+        };
         println!(
-            "{length:>8}{:>11.3} ms{:>11.2} us{:>11.3} ms{:>11.2} us{ratio:>9.2}",
-            conv * 1e3,
-            conv / tokens * 1e6,
-            attention * 1e3,
-            attention / tokens * 1e6
+            "{:>8}  {:>11}  {:>11}  {:>11}  {:>11}  {:>14.2}",
+            row.length,
+            time(row.conv_seconds),
+            time(row.conv_seconds / tokens),
+            time(row.attention_seconds),
+            time(row.attention_seconds / tokens),
+            row.attention_over_conv,
         );
-        if let Some((before, shorter, last)) = previous
-            && before == table
-            && (last < 1.0) != (ratio < 1.0)
-        {
-            // On a straight line between the two lengths, in logarithms of both.
-            let part = last.ln() / (last.ln() - ratio.ln());
-            let crossing = shorter as f64 * (length as f64 / shorter as f64).powf(part);
-            println!("         they cost the same at about {crossing:.0} tokens");
+    }
+    match (&crossings[..], rows.iter().all(|row| row.attention_over_conv > 1.0)) {
+        ([], true) => println!("  they never cost the same in this range: attention costs more"),
+        ([], false) => println!("  they never cost the same in this range: attention costs less"),
+        (lengths, _) => {
+            let lengths: Vec<_> = lengths.iter().map(|length| format!("{length:.0}")).collect();
+            println!("  they cost the same at about {} tokens", lengths.join(", "));
         }
-        previous = Some((table, length, ratio));
     }
 }

@@ -1,56 +1,49 @@
-//! What the benches share.
+//! What a conv layer of LFM2 costs against an attention layer, and how fast the kernels are.
 //!
-//! Benchmark ids follow `operation/isa/format/shape/threads` in `ops`, `conv_layer/isa/phase/length` and its siblings in `layers`, and
-//! `forward/isa/format/phase/length` in `forward`. `LFM2_BENCH_ISAS=all`, or a list such as `avx2,avx512`, chooses instruction sets.
+//! ```text
+//! cargo bench                                  all three benches, in minutes
+//! cargo bench --bench layers                   conv layer against attention layer
+//! cargo bench -- --isa all --full              every instruction set, format and length
+//! cargo bench --bench ops -- 'linear/.*/bf16'  what matches a regular expression
+//! ```
+//!
+//! After `--` come Criterion's own flags, and those of [`Options`].
+//!
+//! # Ids
+//!
+//! An id is `op/isa/format/shape/threads`, and no part holds a slash:
+//!
+//! - `op`: an operation by its function's name; in `layers` `conv_layer`, `attention_layer`, `conv_mixer` or `attention_mixer`; in
+//!   `forward` `model`;
+//! - `isa`: a name that [`Isa`](lfm2_kernels::Isa) accepts;
+//! - `format`: of the weights, or of the cached keys and values, or of the elements: `f32`, `f16`, `bf16`;
+//! - `shape`: lengths joined by `x`, outermost first (`linear`: rows, outputs, inputs), or `prefill-T` for `T` tokens at the start of
+//!   a sequence, or `decode-T` for one token after `T` others;
+//! - `threads`: of the pool that ran it.
+//!
+//! # Memory
+//!
+//! A model's weights and caches do not fit the processor's caches, so each layer finds its own gone when its turn comes. What is
+//! timed here is therefore one of many copies in turn, which together are several times as large as the last cache.
+//!
+//! # Results
+//!
+//! Criterion's reports are in `target/criterion`. `target/lfm2-bench/{layers,forward,ops}.json` ([`Report`]) has the printed tables
+//! and what each id did: operations and bytes, from which every rate follows.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+mod case;
+pub mod ceiling;
+mod data;
+mod load;
+mod options;
+mod report;
+mod session;
+mod spread;
 
-use criterion::Criterion;
-use lfm2_kernels::Isa;
-use rayon::ThreadPoolBuilder;
-
-/// The instruction sets to time: those that `LFM2_BENCH_ISAS` names, else the `default` ones.
-///
-/// # Panics
-///
-/// If it names one that this CPU lacks.
-pub fn chosen_isas(default: Vec<Isa>) -> Vec<Isa> {
-    match std::env::var("LFM2_BENCH_ISAS").as_deref() {
-        Err(_) => default,
-        Ok("all") => Isa::available(),
-        Ok(list) => list
-            .split(',')
-            .map(|name| name.parse().unwrap_or_else(|error| panic!("LFM2_BENCH_ISAS: {error}")))
-            .collect(),
-    }
-}
-
-/// Criterion with as few and short measurements as let all benches end within minutes.
-pub fn criterion(measurement: Duration) -> Criterion {
-    Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(measurement)
-        .configure_from_args()
-}
-
-/// Runs `work` on a thread of a pool, as a program does that decodes for long: work that is handed in from outside waits for
-/// threads to wake.
-///
-/// # Panics
-///
-/// If threads cannot be started.
-pub fn in_pool(work: impl FnOnce() + Send) {
-    ThreadPoolBuilder::new().build().expect("threads can be started").install(work);
-}
-
-/// The middle of some measurements, and the middle half's ends.
-///
-/// # Panics
-///
-/// If there are none.
-pub fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
-}
+pub use case::{Case, Work, Workload};
+pub use data::{beyond_cache, matrices, values};
+pub use options::{Extent, Options};
+pub use report::{Report, SCHEMA_VERSION, time};
+pub use session::{Measurement, Session};
+pub use spread::Spread;

@@ -68,6 +68,11 @@ pub trait Case: Sync {
     /// What the oracle expects of each output, in the order of [`run`](Self::run).
     fn expected(&self) -> Vec<Vec<Expected>>;
 
+    /// Another way to some of the outputs, which must give the same bits: one row at a time.
+    fn run_by_rows(&self, _isa: Isa) -> Vec<Output> {
+        Vec::new()
+    }
+
     /// Whether [`expected`](Self::expected) holds for infinities and NaN, too.
     fn defines_non_finite(&self) -> bool {
         false
@@ -83,7 +88,7 @@ pub struct Output {
 }
 
 impl Output {
-    fn new(name: &'static str, values: Buffer) -> Self {
+    pub(crate) fn new(name: &'static str, values: Buffer) -> Self {
         Self { name, values }
     }
 
@@ -99,7 +104,7 @@ pub struct Shape(Vec<usize>);
 
 impl Shape {
     /// The sizes, as many as there are dimensions.
-    fn sizes<const N: usize>(&self) -> [usize; N] {
+    pub(crate) fn sizes<const N: usize>(&self) -> [usize; N] {
         self.0[..].try_into().expect("a shape has a size for every dimension")
     }
 

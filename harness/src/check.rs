@@ -13,7 +13,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::cases::{Case, Op, Output, Shape};
+use crate::cases::{Op, Output, Shape};
 use crate::compare::{Errors, equal_bits, within_bounds};
 use crate::data::{Data, Fill, Stream};
 use crate::oracle::expected::Expected;
@@ -22,7 +22,7 @@ use crate::oracle::expected::Expected;
 pub const DEFAULT_SEED: u64 = 22287;
 
 /// How many random cases a run takes that does not say.
-pub const DEFAULT_CASES: u32 = 64;
+pub const DEFAULT_CASES: u32 = 128;
 
 /// If the worst error of ordinary data is below this fraction of its bound, the bound is too wide to prove anything.
 pub const VACUOUS: f64 = 1e-3;
@@ -76,10 +76,10 @@ pub struct Failure {
 
 /// How many cases [`check`] runs if none fails.
 pub fn case_count(op: &Op, cases: u32) -> u64 {
-    (op.fixed_shapes)().len() as u64 + u64::from(cases)
+    2 * (op.fixed_shapes)().len() as u64 + u64::from(cases)
 }
 
-/// Checks an operation: its fixed shapes, then `cases` random ones, which depend on `seed` alone. Each runs on every one of `isas`
+/// Checks an operation: its fixed shapes, with ordinary data, and again with another fill and more threads, then `cases` random ones, which depend on `seed` alone. Each runs on every one of `isas`
 /// and must give the bits of [`Scalar`] on one thread, and, where the data are finite, what the oracle expects.
 ///
 /// An instruction set that fails is left out of further cases; its failure is shrunk to the simplest case that still fails.
@@ -118,14 +118,30 @@ impl Run<'_> {
         tally.restart(isas);
         let stream = Stream::new(self.seed, self.op.name);
         for (i, shape) in (self.op.fixed_shapes)().into_iter().enumerate() {
-            (self.before_case)();
             let seed = stream.bits(i as u64) as u32;
-            let plan = Plan { shape, seed, fill: Fill::Normal, threads: 1 };
-            let judgements =
-                plan.judge(self.op, isas).map_err(|failure| plan.failure(self.op, failure))?;
-            tally.add(self.op, &plan, judgements);
+            let others = &Fill::ALL[1..];
+            for (fill, threads) in [(Fill::Normal, 1), (others[i % others.len()], 2 + i % 2)] {
+                (self.before_case)();
+                let plan = Plan { shape: shape.clone(), seed, fill, threads };
+                let judgements = plan
+                    .judge(self.op, isas)
+                    .map_err(|failed| self.simplify(&plan, failed, isas))?;
+                tally.add(self.op, &plan, judgements);
+            }
         }
         self.random_cases(isas, stream, tally)
+    }
+
+    /// The failure of a fixed shape: with ordinary data, or else on one thread, if it fails so as well.
+    fn simplify(&self, plan: &Plan, failed: Failed, isas: &[Isa]) -> (Isa, Failure) {
+        let simpler =
+            [Plan { fill: Fill::Normal, ..plan.clone() }, Plan { threads: 1, ..plan.clone() }];
+        for plan in simpler {
+            if let Err(failed) = plan.judge(self.op, isas) {
+                return plan.failure(self.op, failed);
+            }
+        }
+        plan.failure(self.op, failed)
     }
 
     fn random_cases(
@@ -226,7 +242,7 @@ impl Plan {
         let case =
             guarded("making the case", || (op.make)(&self.shape, data)).map_err(fail(first))?;
         let scalar = Isa::Scalar(Scalar);
-        let reference = run(&*case, scalar, 1).map_err(|reason| Failed {
+        let reference = run(1, || case.run(scalar)).map_err(|reason| Failed {
             isa: first,
             reason: format!("scalar, which it is compared with: {reason}"),
         })?;
@@ -237,8 +253,13 @@ impl Plan {
         };
         let mut judgements = Vec::with_capacity(isas.len());
         for &isa in isas {
-            let outputs = run(&*case, isa, self.threads).map_err(fail(isa))?;
+            let outputs = run(self.threads, || case.run(isa)).map_err(fail(isa))?;
+            assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
             same_outputs(&reference, &outputs).map_err(fail(isa))?;
+            run(self.threads, || case.run_by_rows(isa))
+                .and_then(|by_rows| same_outputs(&reference, &by_rows))
+                .map_err(|reason| format!("one row at a time: {reason}"))
+                .map_err(fail(isa))?;
             let errors = match &expected {
                 Some(expected) => near_outputs(expected, &outputs).map_err(fail(isa))?,
                 None => Errors::default(),
@@ -250,13 +271,13 @@ impl Plan {
 }
 
 /// Runs a case in a pool of this many threads; nothing may be written beside an output.
-fn run(case: &dyn Case, isa: Isa, threads: usize) -> Result<Vec<Output>, String> {
+fn run(threads: usize, work: impl FnOnce() -> Vec<Output> + Send) -> Result<Vec<Output>, String> {
     static POOLS: LazyLock<[ThreadPool; 3]> = LazyLock::new(|| {
         [1, 2, 3].map(|threads| {
             ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started")
         })
     });
-    let outputs = guarded("the operation", || POOLS[threads - 1].install(|| case.run(isa)))?;
+    let outputs = guarded("the operation", || POOLS[threads - 1].install(work))?;
     match outputs.iter().find(|output| !output.values.margins_are_intact()) {
         Some(output) => Err(format!("{}: written outside", output.name)),
         None => Ok(outputs),
@@ -275,8 +296,9 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 }
 
 fn same_outputs(reference: &[Output], outputs: &[Output]) -> Result<(), String> {
-    assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
-    for (reference, output) in reference.iter().zip(outputs) {
+    for output in outputs {
+        let reference = reference.iter().find(|reference| reference.name == output.name);
+        let reference = reference.expect("other ways have no other outputs");
         equal_bits(&reference.values, &output.values)
             .map_err(|mismatch| format!("{} differs from scalar: {mismatch}", output.name))?;
     }
@@ -332,5 +354,194 @@ impl Tally {
             }
             outcome.errors_by_fill[plan.fill as usize].merge(errors);
         }
+    }
+}
+
+/// What a check must not let pass, as operations that are wrong on purpose: each doubles its input, but not always.
+#[cfg(test)]
+mod tests {
+    use proptest::strategy::BoxedStrategy;
+
+    use super::*;
+    use crate::cases::Case;
+    use crate::data::Buffer;
+
+    struct Doubled {
+        x: Buffer,
+        data: Data,
+        double: fn(&[f32], &mut [f32]),
+        bound: f64,
+    }
+
+    impl Case for Doubled {
+        fn run(&self, _: Isa) -> Vec<Output> {
+            let mut out = self.data.poisoned("out", self.x.len());
+            (self.double)(&self.x, &mut out);
+            vec![Output::new("out", out)]
+        }
+
+        fn expected(&self) -> Vec<Vec<Expected>> {
+            let expected = |&x: &f32| Expected { value: 2.0 * f64::from(x), bound: self.bound };
+            vec![self.x.iter().map(expected).collect()]
+        }
+    }
+
+    fn double(x: &[f32], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = x + x;
+        }
+    }
+
+    fn case(
+        shape: &Shape,
+        data: Data,
+        double: fn(&[f32], &mut [f32]),
+        bound: f64,
+    ) -> Box<dyn Case> {
+        let [length] = shape.sizes();
+        // Numbers whose doubles are exact and finite.
+        let data = Data { fill: Fill::Normal, ..data };
+        Box::new(Doubled { x: data.values("x", length), data, double, bound })
+    }
+
+    fn lengths() -> BoxedStrategy<Shape> {
+        (0..100_usize).prop_map(|length| Shape::from([length])).boxed()
+    }
+
+    fn check_scalar(make: fn(&Shape, Data) -> Box<dyn Case>) -> Outcome {
+        let op = Op {
+            name: "double",
+            dimensions: &["length"],
+            fixed_shapes: || vec![Shape::from([3])],
+            drawn_shapes: lengths,
+            make,
+        };
+        let report = check(&op, &[Isa::Scalar(Scalar)], 200, 1, &|| ());
+        report.outcomes.into_iter().next().expect("one instruction set was asked for")
+    }
+
+    fn failure(make: fn(&Shape, Data) -> Box<dyn Case>) -> Failure {
+        check_scalar(make).failure.expect("it is wrong")
+    }
+
+    #[test]
+    fn what_is_right_passes_and_every_case_is_counted() {
+        let outcome = check_scalar(|shape, data| case(shape, data, double, 0.0));
+        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        assert_eq!(outcome.cases, 202);
+        assert_eq!(outcome.errors().worst, 0.0);
+        assert_eq!(outcome.errors().exact, outcome.errors().bounded);
+        assert!(!outcome.is_vacuous(), "an exact result needs no bound");
+    }
+
+    #[test]
+    fn a_wrong_element_is_shrunk_to_the_simplest_case() {
+        let failure = failure(|shape, data| {
+            let wrong_from_10 = |x: &[f32], out: &mut [f32]| {
+                double(x, out);
+                out.iter_mut().skip(9).for_each(|out| *out += 1.0);
+            };
+            case(shape, data, wrong_from_10, 0.5)
+        });
+        assert!(failure.case.starts_with("double:length=10:scalar:"), "{}", failure.case);
+        assert!(failure.case.ends_with(":normal"), "{}", failure.case);
+        assert!(failure.reason.contains("out is wrong: element 9"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn a_result_that_depends_on_threads_is_seen() {
+        let failure = failure(|shape, data| {
+            let wrong_with_threads = |x: &[f32], out: &mut [f32]| {
+                double(x, out);
+                if let (2.., Some(out)) = (rayon::current_num_threads(), out.last_mut()) {
+                    *out = out.next_up();
+                }
+            };
+            case(shape, data, wrong_with_threads, 1.0)
+        });
+        assert!(failure.case.starts_with("double:length=3:scalar:"), "{}", failure.case);
+        assert!(failure.case.ends_with(":normal:threads=2"), "{}", failure.case);
+        assert!(failure.reason.contains("differs from scalar"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn a_result_that_depends_on_how_rows_come_is_seen() {
+        struct RowsDiffer(Doubled);
+
+        impl Case for RowsDiffer {
+            fn run(&self, isa: Isa) -> Vec<Output> {
+                self.0.run(isa)
+            }
+
+            fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+                let mut outputs = self.run(isa);
+                outputs[0].values.iter_mut().skip(4).for_each(|out| *out = out.next_down());
+                outputs
+            }
+
+            fn expected(&self) -> Vec<Vec<Expected>> {
+                self.0.expected()
+            }
+        }
+
+        let failure = failure(|shape, data| {
+            let [length] = shape.sizes();
+            let x = data.values("x", length);
+            Box::new(RowsDiffer(Doubled { x, data, double, bound: f64::INFINITY }))
+        });
+        assert!(failure.case.starts_with("double:length=5:scalar:"), "{}", failure.case);
+        assert!(failure.reason.starts_with("one row at a time: out differs"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn an_element_that_is_not_written_is_seen() {
+        let failure = failure(|shape, data| {
+            case(shape, data, |x, out| double(&x[..x.len().min(8)], out), f64::MAX)
+        });
+        assert!(failure.case.starts_with("double:length=9:"), "{}", failure.case);
+        assert!(failure.reason.contains("element 8 is NaN"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        let failure = failure(|shape, data| {
+            case(shape, data, |x, _| assert!(x.len() < 2, "too long for me"), f64::INFINITY)
+        });
+        assert!(failure.case.starts_with("double:length=3:"), "{}", failure.case);
+        assert!(failure.reason.contains("too long for me"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn a_bound_that_nothing_comes_near_is_vacuous() {
+        fn nearly(x: &[f32], out: &mut [f32]) {
+            double(x, out);
+            out.iter_mut().for_each(|out| *out = out.next_up());
+        }
+        let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1e-6));
+        assert!(outcome.failure.is_none() && !outcome.is_vacuous());
+        let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1.0));
+        assert!(outcome.failure.is_none() && outcome.is_vacuous());
+    }
+
+    #[test]
+    fn the_seed_decides_the_cases() {
+        let op = |seed| {
+            let report = check(
+                &Op {
+                    name: "double",
+                    dimensions: &["length"],
+                    fixed_shapes: Vec::new,
+                    drawn_shapes: lengths,
+                    make: |shape, data| case(shape, data, |x, out| double(&x[1..], out), 1.0),
+                },
+                &[Isa::Scalar(Scalar)],
+                50,
+                seed,
+                &|| (),
+            );
+            report.outcomes[0].failure.clone().expect("it is wrong").case
+        };
+        assert_eq!(op(1), op(1));
+        assert_ne!(op(1), op(2));
     }
 }

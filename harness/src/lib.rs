@@ -7,5 +7,7 @@ pub mod check;
 pub mod compare;
 pub mod coverage;
 pub mod data;
+pub mod golden;
 pub mod machine;
 pub mod oracle;
+pub mod random_model;

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use lfm2_kernels::Isa;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The command, through the emulator where the tests themselves run in one.
@@ -12,13 +15,29 @@ fn lfm2(arguments: &[&str]) -> Output {
     let runner = std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER");
     let mut command = match runner {
         Ok(runner) if cfg!(target_arch = "aarch64") => {
-            let mut command = Command::new(runner);
-            command.arg(program);
+            let mut words = runner.split_whitespace();
+            let mut command = Command::new(words.next().expect("a runner"));
+            command.args(words).arg(program);
             command
         }
         _ => Command::new(program),
     };
     command.args(arguments).output().expect("the command can be started")
+}
+
+/// The command's standard output, when it succeeds.
+fn printed(arguments: &[&str]) -> String {
+    let output = lfm2(arguments);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {:?}: {message}", output.status);
+    assert!(message.is_empty(), "{arguments:?} is not quiet in a pipe: {message}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let json: Value = serde_json::from_str(&printed(arguments)).expect("JSON");
+    assert_eq!(json["schema_version"], 1, "{arguments:?}");
+    json
 }
 
 fn model(name: &str) -> PathBuf {
@@ -35,11 +54,17 @@ fn copy_of(name: &str) -> TempDir {
     folder
 }
 
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("the folder");
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
+    entries.map(|entry| name(entry).into_string().expect("a name in UTF-8")).collect()
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// The command must refuse with status 1 or 2, say each of `expected`, and leave no file.
+/// The command must refuse with status 2, say each of `expected`, and leave no file.
 fn refused(arguments: &[&str], expected: &[&str]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("out.safetensors");
@@ -49,12 +74,13 @@ fn refused(arguments: &[&str], expected: &[&str]) {
     }
     let output = lfm2(&all);
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{all:?}: {:?}: {message}", output.status);
+    assert_eq!(output.status.code(), Some(2), "{all:?}: {message}");
     for expected in expected {
         assert!(message.contains(expected), "{all:?}: no {expected:?} in {message}");
     }
     assert!(!message.contains("panicked"), "{message}");
-    assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 0, "{all:?} left a file");
+    assert!(output.stdout.is_empty(), "{all:?}: printed a result");
+    assert_eq!(names_in(folder.path()), [""; 0], "{all:?} left a file");
 }
 
 #[test]
@@ -68,7 +94,21 @@ fn bad_input_is_refused_with_its_reason() {
     refused(&["logits", "--model", good, "--tokens", "1,160"], &["160", "vocabulary"]);
     refused(&["logits", "--model", good, "--tokens", "1,x"], &["x"]);
     refused(&["logits", "--model", "/no/such/folder", "--tokens", "1"], &["/no/such/folder"]);
+    refused(&["logits", "--model", good, "--tokens", "@/no/such/file"], &["/no/such/file"]);
+    refused(&["logits", "--model", good, "--tokens", "1", "--threads", "0"], &["--threads"]);
+    refused(&["logits", "--model", good, "--tokens", "1", "--chunk", "0"], &["--chunk", "whole"]);
+    refused(&["logits", "--model", good, "--tokens", "1", "--kv", "f8"], &["f8", "f16"]);
+    refused(&["logits", "--model", good, "--tokens", "1", "--seed", "2"], &["--seed", "--model"]);
+    refused(&["logits", "--tokens", "1"], &["--model", "--preset"]);
     refused(&["golden", "/no/such/folder"], &["/no/such/folder"]);
+    refused(&["golden", text(&model(".."))], &["golden.safetensors"]);
+    refused(&["golden", good, "--isa", absent], &[absent, "scalar"]);
+    refused(&["generate", "--model", good, "--tokens", "1,160"], &["160", "vocabulary"]);
+    refused(
+        &["generate", "--model", good, "--tokens", "1", "--max-new", "9999999"],
+        &["--max-new"],
+    );
+    refused(&["check", "--isa", absent], &[absent, "scalar"]);
     refused(&["generate", "--preset", "13b", "--tokens", "1"], &["13b", "350m"]);
     refused(&["check", "--op", "no such operation"], &["no such operation"]);
 }
@@ -121,71 +161,212 @@ fn a_missing_shard_is_refused() {
 
 #[test]
 fn logits_are_the_same_bytes_however_they_are_made() {
-    let folder = model("bias-gqa3");
-    let out = tempfile::tempdir().expect("a temporary folder");
-    let file = out.path().join("logits.safetensors");
-    let mut first = None;
-    for isa in lfm2_kernels::Isa::available() {
-        for (threads, chunk) in [("1", "whole"), ("2", "7"), ("2", "1")] {
-            let output = lfm2(&[
-                "logits",
-                "--model",
-                text(&folder),
-                "--tokens",
-                "1,5,9,200,330,7,7,3,2,11",
-                "--isa",
-                isa.name(),
-                "--threads",
-                threads,
-                "--chunk",
-                chunk,
-                "--state",
-                "--out",
-                text(&file),
-            ]);
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let bytes = fs::read(&file).expect("the file");
-            assert!(
-                *first.get_or_insert_with(|| bytes.clone()) == bytes,
-                "{isa} {threads} {chunk}"
-            );
+    for name in ["bias-gqa3", "issue-22287"] {
+        for kv in ["f32", "f16"] {
+            let mut first = None;
+            for isa in Isa::available() {
+                for (threads, chunk) in [("1", "whole"), ("1", "7"), ("2", "7"), ("2", "1")] {
+                    let words = format!(
+                        "--state --kv {kv} --isa {isa} --threads {threads} --chunk {chunk}"
+                    );
+                    let options: Vec<_> = words.split(' ').collect();
+                    let bytes = logits_file(&model(name), "1,5,9,100,130,7,7,3,2,11", &options);
+                    let first = first.get_or_insert_with(|| bytes.clone());
+                    assert!(*first == bytes, "{name} with {words} gives other bytes");
+                }
+            }
         }
+    }
+}
+
+/// The file that `lfm2 logits` writes.
+fn logits_file(model: &Path, tokens: &str, options: &[&str]) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("logits.safetensors");
+    let mut arguments = vec!["logits", "--model", text(model), "--tokens", tokens];
+    arguments.extend(["--out", text(&file)]);
+    arguments.extend(options);
+    printed(&arguments);
+    assert_eq!(names_in(folder.path()), ["logits.safetensors"]);
+    fs::read(&file).expect("the file")
+}
+
+#[test]
+fn logits_and_state_are_those_of_the_golden_file() {
+    for name in ["tied-gqa2", "bias-gqa3"] {
+        let golden = fs::read(model(name).join("prompt_37.safetensors")).expect("the fixture");
+        let golden = SafeTensors::deserialize(&golden).expect("the fixture");
+        let tokens = token_ids(&golden).map(|token| token.to_string());
+        let list = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(&list, tokens.collect::<Vec<_>>().join("\n")).expect("a file of tokens");
+        let file = format!("@{}", text(list.path()));
+        let bytes = logits_file(&model(name), &file, &["--state"]);
+        let ours = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+
+        let state = |name: &str| name.starts_with("decode.") && !name.ends_with("_f64");
+        let expected = golden.names().into_iter().filter(|name| state(name)).count() + 1;
+        assert_eq!(ours.len(), expected, "{:?}", ours.names());
+        for (name, tensor) in ours.tensors() {
+            let twin = match name.as_str() {
+                "logits" => "logits_f64".to_string(),
+                _ => format!("decode.{name}_f64"),
+            };
+            let golden = golden.tensor(&twin).expect("a tensor of the same name");
+            assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, golden.shape()), "{name}");
+            let worst = f32s(tensor.data())
+                .zip(f64s(golden.data()))
+                .fold(0.0_f64, |worst, (a, b)| worst.max((f64::from(a) - b).abs()));
+            // Values are of a size up to 10, and float32 of that graph is off by as much.
+            assert!(worst < 1e-4, "{name} is off by {worst}");
+        }
+    }
+}
+
+fn token_ids(golden: &SafeTensors) -> impl Iterator<Item = i64> {
+    let ids = golden.tensor("input_ids").expect("the fixture").data();
+    ids.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes))
+}
+
+fn f32s(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+fn f64s(bytes: &[u8]) -> impl Iterator<Item = f64> {
+    bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes))
+}
+
+#[test]
+fn a_file_is_replaced_by_a_whole_one_only() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("logits.safetensors");
+    fs::write(&file, "what was there").expect("a file");
+    let model = model("sharded");
+    let run = |tokens| {
+        lfm2(&["logits", "--model", text(&model), "--tokens", tokens, "--out", text(&file)])
+    };
+    // The last token is past the vocabulary.
+    assert_eq!(run("1,2,100000").status.code(), Some(2));
+    assert_eq!(fs::read(&file).expect("the file"), b"what was there");
+    assert!(run("1,2,3").status.success());
+    SafeTensors::deserialize(&fs::read(&file).expect("the file")).expect("a whole file");
+    assert_eq!(names_in(folder.path()), ["logits.safetensors"]);
+
+    let inside = folder.path().join("none/logits.safetensors");
+    for (out, expected) in [(folder.path(), "folder"), (&inside, "no such folder")] {
+        refused_out(&model, out, expected);
+    }
+}
+
+fn refused_out(model: &Path, out: &Path, expected: &str) {
+    let output = lfm2(&["logits", "--model", text(model), "--tokens", "1", "--out", text(out)]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains(expected) && message.contains(text(out.parent().expect("a folder"))));
+}
+
+#[test]
+fn golden_turns_red_when_a_logit_is_off() {
+    let folder = copy_of("sharded");
+    let report = json(&["golden", text(folder.path()), "--json"]);
+    assert_eq!(report["passed"], true);
+    let isas: Vec<_> = report["results"].as_array().expect("results").iter().collect();
+    assert_eq!(isas.len(), Isa::available().len());
+    assert!(isas.iter().all(|result| result["f64"]["nmse"].as_f64().expect("a number") < 1e-11));
+
+    let path = folder.path().join("golden.safetensors");
+    let bytes = fs::read(&path).expect("the copy");
+    let logits = SafeTensors::deserialize(&bytes)
+        .expect("the copy")
+        .tensor("logits_f64")
+        .expect("logits")
+        .data();
+    let at = logits.as_ptr().addr() - bytes.as_ptr().addr() + 8 * 77;
+    let mut changed = bytes.clone();
+    let value = f64::from_le_bytes(bytes[at..][..8].try_into().expect("eight bytes"));
+    changed[at..][..8].copy_from_slice(&(value + 0.01).to_le_bytes());
+    fs::write(&path, &changed).expect("the copy");
+    let output = lfm2(&["golden", text(folder.path())]);
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(table.contains("FAILED"), "{table}");
+
+    fs::write(&path, &bytes[..bytes.len() - 1]).expect("the copy");
+    refused(&["golden", text(folder.path())], &["golden.safetensors"]);
+}
+
+#[test]
+fn help_names_every_command_and_has_examples() {
+    let help = printed(&["--help"]);
+    for command in ["isas", "check", "golden", "logits", "generate"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
+        let of_command = printed(&[command, "--help"]);
+        assert!(of_command.contains("Usage: lfm2"), "{of_command}");
+    }
+    assert!(help.contains("Examples:") && help.contains("Exit status"), "{help}");
+}
+
+#[test]
+fn isas_names_what_the_kernels_find() {
+    let report = json(&["isas", "--json"]);
+    let isas = report["isas"].as_array().expect("a list");
+    let available = isas.iter().filter(|isa| isa["available"] == true);
+    let available: Vec<_> = available.map(|isa| isa["name"].as_str().expect("a name")).collect();
+    assert_eq!(available, Isa::available().into_iter().map(Isa::name).collect::<Vec<_>>());
+    assert_eq!(report["best"], Isa::best().name());
+    for name in available {
+        assert!(printed(&["isas"]).contains(name));
     }
 }
 
 #[test]
 fn json_has_a_schema_version() {
-    for arguments in [
-        &["isas", "--json"][..],
-        &["check", "--op", "^add$", "--json"],
-        &["golden", text(&model("sharded")), "--json"],
-    ] {
-        let output = lfm2(arguments);
-        assert!(output.status.success(), "{arguments:?}");
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert!(json["schema_version"].is_u64(), "{arguments:?}");
-    }
+    json(&["check", "--op", "^add$", "--cases", "4", "--json"]);
 }
 
 #[test]
-fn generating_goes_on_greedily() {
+fn generating_takes_the_most_likely_token_each_time() {
     let folder = model("tied-gqa2");
-    let generate = |count: &str| {
-        let output = lfm2(&[
-            "generate",
-            "--model",
-            text(&folder),
-            "--tokens",
-            "1,2,3",
-            "--max-new",
-            count,
-            "--json",
-        ]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        json["tokens"].as_array().expect("tokens").clone()
+    let golden = fs::read(folder.join("golden.safetensors")).expect("the fixture");
+    let golden = SafeTensors::deserialize(&golden).expect("the fixture");
+    let ids: Vec<_> = token_ids(&golden).map(|token| token.to_string()).collect();
+    let logits: Vec<_> = f64s(golden.tensor("logits_f64").expect("logits").data()).collect();
+    let generate = |prompt: &str, options: &[&str]| {
+        let mut arguments =
+            vec!["generate", "--model", text(&folder), "--tokens", prompt, "--json"];
+        arguments.extend(options);
+        json(&arguments)
     };
-    let (short, long) = (generate("3"), generate("6"));
-    assert_eq!((short.len(), long.len()), (3, 6));
-    assert_eq!(short, long[..3]);
+    let tokens = |report: &Value| -> Vec<u64> {
+        let tokens = report["tokens"].as_array().expect("tokens").iter();
+        tokens.map(|token| token.as_u64().expect("a token")).collect()
+    };
+    for length in [1, 2, 37, 320] {
+        let row = &logits[(length - 1) * 160..][..160];
+        let best = (1..160).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+        let report = generate(&ids[..length].join(","), &["--max-new", "1", "--chunk", "16"]);
+        assert_eq!(tokens(&report), [best as u64], "after {length} tokens");
+        assert_eq!(report["prefill"]["tokens"], length);
+    }
+
+    // What was decoded is what a prompt that holds it would lead to.
+    let all = tokens(&generate("1,2,3", &["--max-new", "6"]));
+    assert_eq!(all.len(), 6);
+    let mut prompt = "1,2,3".to_string();
+    for token in &all {
+        assert_eq!(tokens(&generate(&prompt, &["--max-new", "1"])), [*token], "after {prompt}");
+        prompt += &format!(",{token}");
+    }
+
+    let stop = all[2].to_string();
+    let stopped = generate("1,2,3", &["--max-new", "6", "--stop", &stop]);
+    let end = all.iter().position(|token| *token == all[2]).expect("it is there");
+    assert_eq!(tokens(&stopped), all[..=end]);
+    assert_eq!(stopped["stopped"], true);
+
+    let nothing = generate("1,2,3", &["--max-new", "0"]);
+    assert!(tokens(&nothing).is_empty() && nothing["decode"]["tokens_per_second"].is_null());
+    let memory = &generate("1", &["--kv", "f16"])["memory"];
+    for part in ["weights_bytes", "state_bytes", "scratch_bytes"] {
+        assert!(memory[part].as_u64().is_some_and(|bytes| bytes > 0), "{part}");
+    }
 }

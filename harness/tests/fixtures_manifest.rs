@@ -1,63 +1,115 @@
-//! The fixtures are the files that `fixtures/generate.py` wrote, all of them and nothing else.
+//! The golden files are those that `fixtures/manifest.json` describes, all of them and no others.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use approx::relative_eq;
+use lfm2_harness::golden::{Difference, GoldenFile};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+/// Together they stay small enough to live in a repository.
 const MOST_BYTES: u64 = 20_000_000;
 
-fn fixtures() -> PathBuf {
+/// The folders whose files `generate.py` makes.
+const FOLDERS: [&str; 3] = ["ops", "blocks", "models"];
+
+/// The files beside them.
+const OTHERS: [&str; 4] = ["README.md", "generate.py", "manifest.json", "requirements.txt"];
+
+#[derive(Deserialize)]
+struct Manifest {
+    schema_version: u32,
+    generator_sha256: String,
+    files: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    size: u64,
+    sha256: String,
+    float32_against_float64: Option<Twins>,
+}
+
+/// How far PyTorch's 32-bit tensors are from their 64-bit twins: the worst tensor of the file.
+#[derive(Deserialize)]
+struct Twins {
+    largest_nmse: f64,
+    largest_absolute: f64,
+}
+
+fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
 }
 
-fn sha256(path: &Path) -> String {
-    let digest = Sha256::digest(fs::read(path).expect("a readable file"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+fn manifest() -> Manifest {
+    let text = fs::read_to_string(root().join("manifest.json")).expect("manifest.json");
+    serde_json::from_str(&text).expect("manifest.json")
 }
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a readable folder") {
-        let path = entry.expect("a readable folder").path();
-        if path.is_dir() {
-            files(&path, found);
-        } else {
-            found.push(path);
-        }
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_file_is_the_one_described() {
+    let Manifest { schema_version, generator_sha256, files } = manifest();
+    assert_eq!(schema_version, 1);
+    assert!(files.len() > 40, "only {} files", files.len());
+    let generator = fs::read(root().join("generate.py")).expect("generate.py");
+    assert_eq!(sha256(&generator), generator_sha256, "generate.py is not what made these files");
+    for (name, entry) in files {
+        let bytes = fs::read(root().join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(bytes.len() as u64, entry.size, "{name}");
+        assert_eq!(sha256(&bytes), entry.sha256, "{name}");
     }
 }
 
 #[test]
-fn every_file_is_the_one_that_was_generated() {
-    let root = fixtures();
-    let text = fs::read_to_string(root.join("manifest.json")).expect("a manifest");
-    let manifest: serde_json::Value = serde_json::from_str(&text).expect("a manifest in JSON");
-    let listed: BTreeMap<String, &serde_json::Value> = manifest["files"]
-        .as_object()
-        .expect("the manifest lists files")
-        .iter()
-        .map(|(name, entry)| (name.clone(), entry))
-        .collect();
+fn no_file_is_a_stray_and_all_are_small() {
+    let files = manifest().files;
+    let mut bytes = 0;
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of fixtures") {
+            let path = entry.expect("the folder can be listed").path();
+            let within = path.strip_prefix(root()).expect("below the root");
+            let name = within.to_string_lossy().replace('\\', "/");
+            if path.is_dir() {
+                let known = FOLDERS.iter().any(|folder| name.split('/').next() == Some(folder));
+                assert!(known, "{name} is no folder of fixtures");
+                folders.push(path);
+                continue;
+            }
+            assert!(files.contains_key(&name) || OTHERS.contains(&&name[..]), "{name} is a stray");
+            bytes += path.metadata().expect("a file").len();
+        }
+    }
+    assert!(bytes < MOST_BYTES, "{bytes} bytes: expected less than {MOST_BYTES}");
+}
 
-    let mut found = Vec::new();
-    for folder in ["ops", "blocks", "models"] {
-        files(&root.join(folder), &mut found);
+/// What tolerances against PyTorch's 32-bit results are built on.
+#[test]
+fn twins_differ_as_described() {
+    for (name, entry) in manifest().files {
+        let Some(described) = entry.float32_against_float64 else { continue };
+        let file = GoldenFile::open(&root().join(&name)).unwrap_or_else(|error| panic!("{error}"));
+        let (mut nmse, mut absolute, mut twins) = (0.0_f64, 0.0_f64, 0);
+        for twin in file.names() {
+            let Some(single) = twin.strip_suffix("_f64") else { continue };
+            assert_eq!(file.shape(single).ok(), file.shape(twin).ok(), "{name}: {twin}");
+            let single = file.f32(single).unwrap_or_else(|error| panic!("{error}"));
+            let double = file.f64(twin).unwrap_or_else(|error| panic!("{error}"));
+            let difference = Difference::between(&single, double.iter().copied());
+            nmse = nmse.max(difference.nmse);
+            absolute = absolute.max(difference.max_absolute_error);
+            twins += 1;
+        }
+        assert!(twins > 0, "{name} has no twins");
+        // Sums of squares of f64 numbers, in another order.
+        let same = |a: f64, b: f64| relative_eq!(a, b, max_relative = 1e-9);
+        assert!(same(nmse, described.largest_nmse), "{name}: NMSE {nmse:e}");
+        assert!(same(absolute, described.largest_absolute), "{name}: error {absolute:e}");
     }
-    let mut total = 0;
-    for path in &found {
-        let name =
-            path.strip_prefix(&root).expect("a file in the folder").to_string_lossy().into_owned();
-        let entry = listed.get(&name).unwrap_or_else(|| panic!("{name} is not in the manifest"));
-        assert_eq!(entry["sha256"].as_str(), Some(&*sha256(path)), "{name}");
-        total += fs::metadata(path).expect("a readable file").len();
-    }
-    assert_eq!(found.len(), listed.len(), "the manifest lists a file that is not there");
-    assert!(found.len() > 20, "only {} files were found", found.len());
-    assert!(total < MOST_BYTES, "{total} bytes of fixtures");
-    assert_eq!(
-        manifest["generator_sha256"].as_str(),
-        Some(&*sha256(&root.join("generate.py"))),
-        "generate.py"
-    );
 }

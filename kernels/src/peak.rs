@@ -1,5 +1,7 @@
-//! What this CPU can do at most, measured with the lanes that the kernels use: the yardsticks of the benches.
+//! What a CPU can do at most, measured with the lanes that the kernels use: the yardsticks of the benches.
 #![forbid(unsafe_code)]
+
+use std::hint::black_box;
 
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 
@@ -7,6 +9,7 @@ use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 /// that depends on all of them.
 pub fn multiply_add(isa: Isa, iterations: usize) -> (u64, f32) {
     dispatch!(isa, simd => match registers(simd) {
+        // Two registers each: twelve chains.
         Registers::Few => chains::<_, 6>(simd, iterations),
         Registers::Many => chains::<_, 24>(simd, iterations),
     })
@@ -19,8 +22,8 @@ fn registers<S: Simd>(_: S) -> Registers {
 
 #[inline(always)]
 fn chains<S: Simd, const N: usize>(simd: S, iterations: usize) -> (u64, f32) {
-    let factor = simd.splat(std::hint::black_box(0.999));
-    let term = simd.splat(std::hint::black_box(0.001));
+    let factor = simd.splat(black_box(0.999));
+    let term = simd.splat(black_box(0.001));
     let mut sums = [simd.splat(0.0); N];
     for n in 0..N {
         sums[n] = simd.splat(n as f32);
@@ -37,21 +40,93 @@ fn chains<S: Simd, const N: usize>(simd: S, iterations: usize) -> (u64, f32) {
     ((2 * LANES * N * iterations) as u64, total.sum())
 }
 
-/// Reads `x` once in a straight line, as fast as it comes: its sum.
-pub fn read(isa: Isa, x: &[f32]) -> f32 {
-    dispatch!(isa, simd => sum(simd, x))
+/// In what order [`read`] goes through memory: which is fastest, differs between machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In one straight line.
+    Line,
+    /// Four lines side by side.
+    FourLines,
+}
+
+impl Order {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Line, Self::FourLines];
+}
+
+/// Sums of a group that are kept apart, so that none waits for the one before.
+const SUMS: usize = 4;
+
+/// A group of lines of memory.
+type Group = [f32; SUMS * LANES];
+
+/// Reads `x` once, as fast as it comes, but for a tail of under a kilobyte: its sum.
+pub fn read(isa: Isa, x: &[f32], order: Order) -> f32 {
+    let (groups, _) = x.as_chunks();
+    dispatch!(isa, simd => match order {
+        Order::Line => line(simd, groups),
+        Order::FourLines => four_lines(simd, groups),
+    })
 }
 
 #[inline(always)]
-fn sum<S: Simd>(simd: S, x: &[f32]) -> f32 {
-    const N: usize = 4;
-    let (groups, _) = x.as_chunks::<{ N * LANES }>();
-    let mut sums = [simd.splat(0.0); N];
+fn line<S: Simd>(simd: S, groups: &[Group]) -> f32 {
+    let mut sums = [simd.splat(0.0); SUMS];
     for group in groups {
-        let (lines, _) = group.as_chunks::<LANES>();
-        for n in 0..N {
-            sums[n] = sums[n] + simd.load(&lines[n]);
+        add(simd, group, &mut sums);
+    }
+    total::<S>(sums)
+}
+
+#[inline(always)]
+fn four_lines<S: Simd>(simd: S, groups: &[Group]) -> f32 {
+    let quarter = groups.len() / 4;
+    let (first, rest) = groups.split_at(quarter);
+    let (second, rest) = rest.split_at(quarter);
+    let (third, fourth) = rest.split_at(quarter);
+    let mut sums = [simd.splat(0.0); SUMS];
+    for i in 0..quarter {
+        add(simd, &first[i], &mut sums);
+        add(simd, &second[i], &mut sums);
+        add(simd, &third[i], &mut sums);
+        add(simd, &fourth[i], &mut sums);
+    }
+    total::<S>(sums)
+}
+
+#[inline(always)]
+fn add<S: Simd>(simd: S, group: &Group, sums: &mut [S::Lanes; SUMS]) {
+    let (lines, _) = group.as_chunks::<LANES>();
+    for n in 0..SUMS {
+        sums[n] = sums[n] + simd.load(&lines[n]);
+    }
+}
+
+#[inline(always)]
+fn total<S: Simd>(sums: [S::Lanes; SUMS]) -> f32 {
+    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_reads_everything() {
+        let ones = [1.0; 8 * SUMS * LANES];
+        for isa in Isa::available() {
+            for order in Order::ALL {
+                assert_eq!(read(isa, &ones, order), ones.len() as f32, "{isa} {order:?}");
+            }
         }
     }
-    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
+
+    #[test]
+    fn multiply_adds_are_counted_and_agree() {
+        for isa in Isa::available() {
+            let (operations, sum) = multiply_add(isa, 10);
+            assert_eq!(operations % (2 * 10 * LANES as u64), 0);
+            assert!(sum.is_finite() && sum > 0.0);
+        }
+    }
 }

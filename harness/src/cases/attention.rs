@@ -31,6 +31,8 @@ fn fixed_shapes() -> Vec<Shape> {
         shapes.push([1, context - 1, 0, 1, 2, 16, 0].into());
         shapes.push([4, context - 2, 3, 1, 1, 32, 0].into());
     }
+    // Heads that threads share.
+    shapes.push([1, 700, 0, 3, 2, 64, 0].into());
     shapes
 }
 
@@ -54,6 +56,7 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 struct Attention {
     query: Buffer,
     query_heads: usize,
+    /// As the cache rounds them.
     keys: Vec<f32>,
     values: Vec<f32>,
     key_value_heads: usize,
@@ -73,9 +76,8 @@ fn make(element: CacheElement, shape: &Shape, data: Data) -> Box<dyn Case> {
         CacheElement::F32 => ElementType::F32,
         CacheElement::F16 => ElementType::F16,
     };
-    let stored = |values: Buffer| Weights::new(stored_as, &values).widened;
-    let keys = stored(data.factors("keys", context * row));
-    let values = stored(data.values("values", context * row));
+    let keys = data.factors("keys", context * row);
+    let values = data.values("values", context * row);
 
     let mut cache = KeyValueCache::new(key_value_heads, head_dim, context + newer + room, element);
     let stale = vec![f32::NAN; cache.capacity() * row];
@@ -92,11 +94,12 @@ fn make(element: CacheElement, shape: &Shape, data: Data) -> Box<dyn Case> {
     // Some cases attend to few keys, others to all.
     let sharpness = power_of_two(data.stream("sharpness").below(0, 5) as i32 - 1);
     query.iter_mut().for_each(|query| *query *= sharpness);
+    let stored = |values: &[f32]| Weights::new(stored_as, values).widened;
     Box::new(Attention {
         query,
         query_heads,
-        keys,
-        values,
+        keys: stored(&keys),
+        values: stored(&values),
         key_value_heads,
         head_dim,
         first_position,
@@ -122,6 +125,16 @@ impl Case for Attention {
             read_back("keys", self.cache.keys()),
             read_back("values", self.cache.values()),
         ]
+    }
+
+    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+        let mut out = self.data.poisoned("out", self.query.len());
+        let row = self.query_heads * self.head_dim;
+        let rows = self.query.chunks_exact(row).zip(out.chunks_exact_mut(row));
+        for (position, (query, out)) in (self.first_position..).zip(rows) {
+            ops::attention(isa, query, self.query_heads, &self.cache, position, out);
+        }
+        vec![Output::new("out", out)]
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {

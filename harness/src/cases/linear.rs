@@ -38,6 +38,10 @@ fn fixed_shapes() -> Vec<Shape> {
     for rows in [95, 96, 97, 193] {
         shapes.push([rows, 2, 18, 1].into());
     }
+    // Outputs that threads share.
+    for rows in [1, 5] {
+        shapes.push([rows, 257, 200, 1].into());
+    }
     shapes
 }
 
@@ -80,6 +84,15 @@ impl Case for Linear {
     fn run(&self, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.rows * self.weight.outputs());
         ops::linear(isa, &self.x, &self.weight, self.bias.as_deref(), &mut out);
+        vec![Output::new("out", out)]
+    }
+
+    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+        let (inputs, outputs) = (self.weight.inputs(), self.weight.outputs());
+        let mut out = self.data.poisoned("out", self.rows * outputs);
+        for (x, out) in self.x.chunks_exact(inputs).zip(out.chunks_exact_mut(outputs)) {
+            ops::linear(isa, x, &self.weight, self.bias.as_deref(), out);
+        }
         vec![Output::new("out", out)]
     }
 

@@ -11,8 +11,9 @@ pub const OP: Op =
 
 fn fixed_shapes() -> Vec<Shape> {
     let no_rows = Shape::from([0, 7]);
+    let shared_by_threads = Shape::from([301, 128]);
     let tails = (1..=65).map(|width| Shape::from([1 + width % 3, width]));
-    [no_rows].into_iter().chain(tails).collect()
+    [no_rows].into_iter().chain(tails).chain([shared_by_threads]).collect()
 }
 
 fn drawn_shapes() -> BoxedStrategy<Shape> {

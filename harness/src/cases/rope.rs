@@ -1,8 +1,8 @@
 use lfm2_kernels::Isa;
 use lfm2_kernels::ops::{self, RopeTable};
-use proptest::strategy::{BoxedStrategy, Strategy};
+use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, among, between, shapes};
+use super::{Case, Op, Output, Shape, among, between, one_of, shapes};
 use crate::data::{Buffer, Data};
 use crate::oracle::expected::{Expected, expected_rope};
 
@@ -15,24 +15,23 @@ pub const OP: Op = Op {
 };
 
 fn fixed_shapes() -> Vec<Shape> {
+    let shared_by_threads = Shape::from([150, 4, 32, 5, 1, 1_000_000]);
     let no_rows = Shape::from([0, 2, 8, 0, 1, 1_000_000]);
     let tails = (1..=33).map(|half| Shape::from([2, 1 + half % 3, half, half % 2, 1, 1_000_000]));
-    [no_rows].into_iter().chain(tails).collect()
+    [no_rows].into_iter().chain(tails).chain([shared_by_threads]).collect()
 }
 
 /// Beside runs of positions there are calls with several sequences, whose positions jump.
 fn drawn_shapes() -> BoxedStrategy<Shape> {
-    let half_head_dims =
-        super::one_of([(1, shapes([among(&[32])])), (1, shapes([between(1, 64)]))])
-            .prop_map(|shape| shape.0[0])
-            .boxed();
-    shapes([
-        between(0, 40),
-        between(1, 8),
-        half_head_dims,
-        among(&[0, 1, 77, 1000, 32_000, 128_000]),
-        among(&[1, 0, 7, 74]),
-        among(&[1_000_000, 10_000, 10_000_000]),
+    let of = |rows, heads, half_head_dim| {
+        let first_position = among(&[0, 1, 77, 1000, 32_000, 128_000]);
+        let (step, theta) = (among(&[1, 0, 7, 74]), among(&[1_000_000, 10_000, 10_000_000]));
+        shapes([rows, heads, half_head_dim, first_position, step, theta])
+    };
+    one_of([
+        (2, of(between(0, 40), between(1, 8), among(&[32]))),
+        (2, of(between(0, 40), between(1, 8), between(1, 64))),
+        (1, of(between(100, 300), between(4, 16), among(&[32]))),
     ])
 }
 

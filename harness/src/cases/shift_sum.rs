@@ -27,6 +27,8 @@ fn fixed_shapes() -> Vec<Shape> {
             shapes.push([rows, 1, 5, length, 1].into());
         }
     }
+    // Rows that threads share.
+    shapes.push([40, 1, 301, 3, 1].into());
     shapes
 }
 
@@ -68,6 +70,19 @@ fn make(axis: ShiftAxis, shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl ShiftSum {
+    fn outputs(&self, out: Buffer, projected: Buffer, state: &ShiftSumState) -> Vec<Output> {
+        let mut outputs = vec![
+            Output::new("out", out),
+            Output::new("projected", projected),
+            Output::returned("sums", &state.sums),
+        ];
+        if self.axis == ShiftAxis::Time {
+            let names = ["second_chunk", "older_third_chunk", "third_chunk"];
+            outputs.extend(names.iter().zip(&state.chunks).map(|(n, c)| Output::returned(n, c)));
+        }
+        outputs
+    }
+
     /// Chunk `i` of the row that is `back` rows before the end, or zeros before the start.
     fn past_chunk(&self, i: usize, back: usize) -> Vec<Expected> {
         let rows = self.projected.len() / (3 * self.width);
@@ -87,17 +102,18 @@ impl Case for ShiftSum {
         let (out_now, out_later) = out.split_at_mut(self.rows * self.width);
         ops::shift_sum(isa, now, self.axis, &self.conv, &mut state, out_now);
         ops::shift_sum(isa, later, self.axis, &self.conv, &mut state, out_later);
+        self.outputs(out, projected, &state)
+    }
 
-        let mut outputs = vec![
-            Output::new("out", out),
-            Output::new("projected", projected),
-            Output::returned("sums", &state.sums),
-        ];
-        if self.axis == ShiftAxis::Time {
-            let names = ["second_chunk", "older_third_chunk", "third_chunk"];
-            outputs.extend(names.iter().zip(&state.chunks).map(|(n, c)| Output::returned(n, c)));
+    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+        let mut out = self.data.poisoned("out", self.projected.len() / 3);
+        let mut projected = self.projected.clone();
+        let mut state = ShiftSumState::new(self.width, self.conv.length());
+        let rows = projected.chunks_exact_mut(3 * self.width);
+        for (projected, out) in rows.zip(out.chunks_exact_mut(self.width)) {
+            ops::shift_sum(isa, projected, self.axis, &self.conv, &mut state, out);
         }
-        outputs
+        self.outputs(out, projected, &state)
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {

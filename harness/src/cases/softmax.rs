@@ -42,8 +42,9 @@ pub const EXP: Op = Op {
 
 fn fixed_shapes() -> Vec<Shape> {
     let no_rows = Shape::from([0, 7]);
+    let shared_by_threads = Shape::from([301, 128]);
     let tails = (1..=65).map(|length| Shape::from([1 + length % 3, length]));
-    [no_rows].into_iter().chain(tails).collect()
+    [no_rows].into_iter().chain(tails).chain([shared_by_threads]).collect()
 }
 
 fn drawn_shapes() -> BoxedStrategy<Shape> {

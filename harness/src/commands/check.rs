@@ -69,7 +69,7 @@ fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
 }
 
 /// Each instruction set once, in the order in which the machine lists them.
-fn chosen_isas(asked: &[Isa]) -> Vec<Isa> {
+pub fn chosen_isas(asked: &[Isa]) -> Vec<Isa> {
     let is_chosen = |isa: &Isa| asked.is_empty() || asked.contains(isa);
     Isa::available().into_iter().filter(is_chosen).collect()
 }

@@ -51,9 +51,9 @@ impl Checkpoint {
 
     /// Loads the model, or makes the preset's weights.
     pub fn load(&self) -> Result<Model, Failure> {
-        let bar = progress::bar("loading", "layers", 0);
+        let mut bar = None;
         let report = |done, all| {
-            bar.set_length(all as u64);
+            let bar = bar.get_or_insert_with(|| progress::bar("loading", "layers", all));
             bar.set_position(done as u64);
         };
         match &self.source.model {
@@ -79,7 +79,7 @@ impl Checkpoint {
 }
 
 /// The same error, naming the folder where it names no file.
-pub fn locate(error: Error, folder: &Path) -> Failure {
+fn locate(error: Error, folder: &Path) -> Failure {
     match error {
         Error::File { .. } | Error::Format { .. } => error.into(),
         _ => format!("{}: {error}", folder.display()).into(),

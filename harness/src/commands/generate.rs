@@ -6,7 +6,7 @@ use lfm2_kernels::ops::argmax;
 use serde::Serialize;
 
 use super::checkpoint::Checkpoint;
-use super::output::{bytes, print, print_json, table};
+use super::output::{bytes, counted, print, print_json, table};
 use super::settings::Settings;
 use super::tokens::Tokens;
 use super::{Failure, progress};
@@ -143,10 +143,11 @@ impl Speed {
     }
 
     fn text(&self) -> String {
-        let Some(rate) = self.tokens_per_second else {
-            return format!("{} tokens", self.tokens);
-        };
-        format!("{} tokens in {:.3} s, {rate:.1} tokens per second", self.tokens, self.seconds)
+        let tokens = counted(self.tokens, "token");
+        match self.tokens_per_second {
+            Some(rate) => format!("{tokens} in {:.3} s, {rate:.1} tokens per second", self.seconds),
+            None => tokens,
+        }
     }
 }
 
@@ -155,8 +156,7 @@ fn text(report: &Report) -> String {
     let [weights, state, scratch] =
         [weights_bytes, state_bytes, scratch_bytes].map(|count| bytes(count as u64));
     let tokens: Vec<_> = report.tokens.iter().map(u32::to_string).collect();
-    let threads =
-        if report.threads == 1 { "1 thread" } else { &format!("{} threads", report.threads) };
+    let threads = counted(report.threads, "thread");
     let rows = [
         ["tokens", &tokens.join(",")],
         ["prefill", &report.prefill.text()],

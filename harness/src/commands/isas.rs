@@ -6,7 +6,7 @@ use lfm2_kernels::simd::ISA_NAMES;
 use serde::Serialize;
 
 use super::Failure;
-use super::output::{bytes, print, print_json, table};
+use super::output::{bytes, counted, print, print_json, table};
 
 /// Shows what this CPU has: instruction sets, cores, caches, memory
 ///
@@ -85,8 +85,4 @@ fn text(report: &Report) -> String {
         }
     }
     table(&rows)
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

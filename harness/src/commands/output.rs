@@ -49,6 +49,11 @@ pub fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     text
 }
 
+/// A number of things for people, such as `2 threads`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A number of bytes for people, such as `1.4 GiB`.
 pub fn bytes(count: u64) -> String {
     let (mut number, mut units) = (count as f64, ["B", "KiB", "MiB", "GiB"].iter());

@@ -104,7 +104,7 @@ impl Settings {
         }
     }
 
-    /// A state for `capacity` tokens, if this machine has room for it.
+    /// A state for `capacity` tokens, if this machine has room for it beside the model.
     pub fn state(&self, model: &Model, capacity: usize) -> Result<State, Failure> {
         let (element, size) = match self.kv {
             KeyValue::F32 => (CacheElement::F32, 4),
@@ -115,7 +115,8 @@ impl Settings {
         let needed = [2, layers, *key_value_heads, *head_dim, size]
             .into_iter()
             .fold(capacity as u64, |product, factor| product.saturating_mul(factor as u64));
-        checkpoint::check_memory(&format!("the state of {capacity} tokens"), needed)?;
+        let needed = needed.saturating_add(model.bytes() as u64);
+        checkpoint::check_memory(&format!("the model with a state of {capacity} tokens"), needed)?;
         Ok(model.new_state(capacity, element))
     }
 }

@@ -119,8 +119,8 @@ impl State {
                     length("a conv layer's chunks", state.chunks[0].len(), config.hidden_size)?;
                 }
                 (LayerState::Attention(cache), LayerKind::Attention, _) => {
-                    length("the cache's heads", cache.heads(), config.key_value_heads)?;
-                    length("the cache's head_dim", cache.head_dim(), config.head_dim)?;
+                    length("the state's list of key heads", cache.heads(), config.key_value_heads)?;
+                    length("a key head of the state", cache.head_dim(), config.head_dim)?;
                 }
                 _ => return Err(Error::ForeignState),
             }

@@ -1,0 +1,52 @@
+//! What this machine can do at most, measured by the run that compares itself with it, on all threads of the current pool.
+
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use lfm2_kernels::{Isa, peak};
+
+/// Floating-point operations per second of multiply-adds that never leave the registers.
+pub fn multiply_add(isa: Isa) -> f64 {
+    const ITERATIONS: usize = 200_000;
+    let (operations, seconds) = on_every_thread(|_| {
+        let (operations, sum) = peak::multiply_add(isa, ITERATIONS);
+        black_box(sum);
+        operations
+    });
+    operations as f64 / seconds
+}
+
+/// Bytes per second of reading `x`, each thread its own stretch, in the way that is fastest here.
+pub fn read(isa: Isa, x: &[f32]) -> f64 {
+    peak::Order::ALL.map(|order| read_in(isa, x, order)).into_iter().fold(0.0, f64::max)
+}
+
+/// Bytes per second of reading `x` in one way.
+pub fn read_in(isa: Isa, x: &[f32], order: peak::Order) -> f64 {
+    let stretch = x.len().div_ceil(rayon::current_num_threads());
+    let (bytes, seconds) = on_every_thread(|thread| {
+        let part = x.chunks(stretch).nth(thread).unwrap_or(&[]);
+        black_box(peak::read(isa, part, order));
+        size_of_val(part) as u64
+    });
+    bytes as f64 / seconds
+}
+
+/// Runs `work` on all threads at once; the sum of what it returned, and the seconds from the common start to the last end.
+///
+/// Handing out tasks would leave it to chance whether a thread gets two and another none.
+fn on_every_thread(work: impl Fn(usize) -> u64 + Sync) -> (u64, f64) {
+    let (threads, ready) = (rayon::current_num_threads(), AtomicUsize::new(0));
+    let parts = rayon::broadcast(|context| {
+        ready.fetch_add(1, Ordering::AcqRel);
+        while ready.load(Ordering::Acquire) < threads {
+            spin_loop();
+        }
+        let start = Instant::now();
+        let done = work(context.index());
+        (done, start.elapsed().as_secs_f64())
+    });
+    let slowest = parts.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max);
+    (parts.iter().map(|(done, _)| done).sum(), slowest)
+}

@@ -1,0 +1,268 @@
+use std::env;
+use std::process::{Command, exit};
+
+use clap::{CommandFactory, Parser};
+use criterion::Criterion;
+use lfm2_kernels::Isa;
+use rayon::ThreadPoolBuilder;
+use regex::Regex;
+
+/// Where [`Options::from_args`] leaves this package's flags for Criterion not to see them.
+const VARIABLE: &str = "LFM2_BENCH_OPTIONS";
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extent {
+    /// The least that still answers the question.
+    Quick,
+    /// What fits ten minutes on two cores, all benches together.
+    Usual,
+    /// Every length and shape.
+    Full,
+}
+
+/// What the command line asks for.
+pub struct Options {
+    flags: Flags,
+    isas: Option<Vec<Isa>>,
+    /// What is left for Criterion.
+    rest: Vec<String>,
+    filter: Option<Filter>,
+}
+
+/// Flags of the LFM2 benches, besides Criterion's own
+#[derive(Parser)]
+#[command(name = "cargo bench --", no_binary_name = true, disable_help_flag = true)]
+struct Flags {
+    /// Instruction sets to time, by name, or `all` [default: the widest]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    isa: Vec<String>,
+
+    /// Threads [default: one per processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    threads: Option<u32>,
+
+    /// Measure less: in about two minutes
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+
+    /// Measure every length, shape and format, and the scalar reference wherever it is asked for
+    #[arg(long)]
+    full: bool,
+}
+
+enum Filter {
+    Pattern(Regex),
+    Exact(String),
+}
+
+impl Options {
+    /// Reads the command line; ends the process if it cannot be followed.
+    ///
+    /// Criterion refuses flags that it does not know, and reads the process's arguments itself. Where there are flags of ours, the
+    /// program therefore runs itself without them and hands them over in a variable.
+    pub fn from_args() -> Self {
+        let arguments: Vec<String> = env::args().skip(1).collect();
+        if let Ok(flags) = env::var(VARIABLE) {
+            let flags: Vec<String> = flags.split_whitespace().map(String::from).collect();
+            return Self::parse(&flags, arguments).unwrap_or_else(|error| error.exit());
+        }
+        let (flags, rest) = split(arguments);
+        if rest.iter().any(|argument| argument == "--help" || argument == "-h") {
+            println!("{}\nCriterion's flags:\n", Flags::command().render_help());
+        }
+        let options = Self::parse(&flags, rest).unwrap_or_else(|error| error.exit());
+        if flags.is_empty() {
+            return options;
+        }
+        let program = env::current_exe().expect("the program knows its file");
+        let mut command = Command::new(program);
+        command.args(options.rest).env(VARIABLE, flags.join(" "));
+        let status = command.status().expect("the program can be started");
+        exit(status.code().unwrap_or(1));
+    }
+
+    fn parse(flags: &[String], rest: Vec<String>) -> Result<Self, clap::Error> {
+        use clap::error::ErrorKind::ValueValidation;
+        let flags = Flags::try_parse_from(flags)?;
+        let isas = match &flags.isa[..] {
+            [] => None,
+            [all] if all == "all" => Some(Isa::available()),
+            names => {
+                let isas: Result<_, _> = names.iter().map(|name| name.parse::<Isa>()).collect();
+                Some(isas.map_err(|error| Flags::command().error(ValueValidation, error))?)
+            }
+        };
+        let has = |flag: &str| rest.iter().any(|argument| argument == flag);
+        let filter = match positional(&rest) {
+            None => None,
+            Some(id) if has("--exact") => Some(Filter::Exact(id.to_string())),
+            Some(pattern) => Some(Filter::Pattern(
+                Regex::new(pattern)
+                    .map_err(|error| Flags::command().error(ValueValidation, error))?,
+            )),
+        };
+        Ok(Self { flags, isas, rest, filter })
+    }
+
+    /// Runs `work` on a thread of a pool of as many threads as were asked for, as a program does that decodes for long: work that is
+    /// handed in from outside waits for threads to wake.
+    ///
+    /// # Panics
+    ///
+    /// If threads cannot be started.
+    pub fn in_pool(self, work: impl FnOnce(Self) + Send) {
+        let pool = ThreadPoolBuilder::new().num_threads(self.flags.threads.unwrap_or(0) as usize);
+        pool.build().expect("threads can be started").install(|| work(self));
+    }
+
+    /// The instruction sets to time: those that were asked for, else the widest.
+    pub fn isas(&self) -> Vec<Isa> {
+        self.isas.clone().unwrap_or_else(|| vec![Isa::best()])
+    }
+
+    /// The instruction sets to hold against what the CPU can do at most: those that were asked for, else all but the scalar
+    /// reference.
+    pub fn fast_isas(&self) -> Vec<Isa> {
+        let isas = self.isas.clone().unwrap_or_else(Isa::available);
+        isas.into_iter().filter(|isa| isa.name() != "scalar").collect()
+    }
+
+    /// How much to measure.
+    pub fn extent(&self) -> Extent {
+        if self.flags.full {
+            Extent::Full
+        } else if self.flags.quick || self.has("--test") || !self.has("--bench") {
+            Extent::Quick
+        } else {
+            Extent::Usual
+        }
+    }
+
+    /// Whether times are taken, instead of a listing, a trial of every case or a profile.
+    pub fn measures(&self) -> bool {
+        let not_measuring = ["--test", "--list", "--profile-time", "--load-baseline"];
+        self.has("--bench") && !not_measuring.iter().any(|flag| self.has(flag))
+    }
+
+    /// Whether cases are left out.
+    pub fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// Whether the case of that id is to be run.
+    pub fn matches(&self, id: &str) -> bool {
+        match &self.filter {
+            None => true,
+            Some(Filter::Pattern(pattern)) => pattern.is_match(id),
+            Some(Filter::Exact(exact)) => id == exact,
+        }
+    }
+
+    /// Whether Criterion was given that flag.
+    pub fn has(&self, flag: &str) -> bool {
+        let value = format!("{flag}=");
+        self.rest.iter().any(|argument| argument == flag || argument.starts_with(&value))
+    }
+
+    /// Criterion, as the command line asks for it.
+    pub fn criterion(&self) -> Criterion {
+        Criterion::default().nresamples(10_000).configure_from_args()
+    }
+}
+
+/// This package's flags, and the other arguments.
+fn split(arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let (mut flags, mut rest) = (Vec::new(), Vec::new());
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" | "--full" => flags.push(argument),
+            "--isa" | "--threads" => {
+                flags.push(argument);
+                flags.extend(arguments.next());
+            }
+            with_value
+                if with_value.starts_with("--isa=") || with_value.starts_with("--threads=") =>
+            {
+                flags.push(argument);
+            }
+            _ => rest.push(argument),
+        }
+    }
+    (flags, rest)
+}
+
+/// The first argument that is neither a flag of Criterion nor a flag's value.
+fn positional(arguments: &[String]) -> Option<&str> {
+    const WITH_VALUE: [&str; 19] = [
+        "-b",
+        "-c",
+        "-s",
+        "--baseline",
+        "--baseline-lenient",
+        "--color",
+        "--confidence-level",
+        "--format",
+        "--load-baseline",
+        "--measurement-time",
+        "--noise-threshold",
+        "--nresamples",
+        "--output-format",
+        "--plotting-backend",
+        "--profile-time",
+        "--sample-size",
+        "--save-baseline",
+        "--significance-level",
+        "--warm-up-time",
+    ];
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if WITH_VALUE.contains(&argument.as_str()) {
+            arguments.next();
+        } else if !argument.starts_with('-') {
+            return Some(argument);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(String::from).collect()
+    }
+
+    #[test]
+    fn flags_of_both_kinds_mix() {
+        let line = "--bench --isa scalar linear --save-baseline main --quick --threads=2";
+        let (flags, rest) = split(words(line));
+        assert_eq!(flags, words("--isa scalar --quick --threads=2"));
+        assert_eq!(rest, words("--bench linear --save-baseline main"));
+        let options = Options::parse(&flags, rest).unwrap();
+        assert_eq!(options.extent(), Extent::Quick);
+        assert_eq!(options.isas(), Isa::available()[..1]);
+        assert!(options.measures() && options.has("--save-baseline"));
+        assert!(options.matches("linear/avx2/f32/1x16x16/2"));
+        assert!(!options.matches("rope/avx2/f32/1x16x16/2"));
+    }
+
+    #[test]
+    fn a_value_of_a_flag_is_no_filter() {
+        let positional = |line| positional(&words(line)).map(String::from);
+        assert_eq!(positional("--bench --sample-size 20"), None);
+        assert_eq!(positional("-s main conv --warm-up-time 1"), Some("conv".into()));
+    }
+
+    #[test]
+    fn wrong_flags_are_errors() {
+        let error = |line| Options::parse(&words(line), Vec::new()).err().map(|e| e.to_string());
+        assert!(error("--isa axv2").is_some_and(|error| error.contains("unknown instruction set")));
+        assert!(error("--threads 0").is_some());
+        assert!(error("--quick --full").is_some());
+        assert!(error("--isa all").is_none());
+    }
+}

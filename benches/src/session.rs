@@ -1,0 +1,290 @@
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use lfm2_kernels::Isa;
+use serde::Serialize;
+
+use crate::load::Load;
+use crate::report::time;
+use crate::{Case, Extent, Options, Spread, Work, Workload};
+
+/// One run of one bench.
+pub struct Session {
+    /// What the command line asks for.
+    pub options: Options,
+    criterion: Criterion,
+    began: Instant,
+    load: Option<Load>,
+}
+
+/// What came of a case.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    /// `op/isa/format/shape/threads`.
+    pub id: String,
+    /// The parts of the id.
+    pub op: &'static str,
+    /// The name of the instruction set.
+    pub isa: &'static str,
+    /// Of weights, cache or elements.
+    pub format: &'static str,
+    /// Lengths, or phase and length.
+    pub shape: String,
+    /// Of the pool.
+    pub threads: usize,
+    /// [`Work::rows`].
+    pub rows: usize,
+    /// [`Work::operations`].
+    pub operations: u64,
+    /// [`Work::bytes`].
+    pub bytes: u64,
+    /// The instruction set that gave the same bits, and over how many rows.
+    pub same_bits_as: &'static str,
+    /// See [`same_bits_as`](Self::same_bits_as).
+    pub same_bits_rows: usize,
+    /// How many samples [`seconds`](Self::seconds) is of.
+    pub samples: usize,
+    /// Of one run.
+    pub seconds: Spread,
+}
+
+impl Case<'_> {
+    /// `op/isa/format/shape/threads`.
+    pub fn id(&self) -> String {
+        let Self { op, isa, format, shape, .. } = self;
+        format!("{op}/{isa}/{format}/{shape}/{}", rayon::current_num_threads())
+    }
+
+    /// About how long one run takes, for want of a measurement.
+    fn guess(&self) -> f64 {
+        let (operations_per_second, bytes_per_second) =
+            if self.isa.name() == "scalar" { (5e8, 5e8) } else { (1e11, 2e10) };
+        let Work { operations, bytes, .. } = self.work;
+        (operations as f64 / operations_per_second).max(bytes as f64 / bytes_per_second)
+    }
+
+    /// Whether the scalar reference would take so long that only a full measurement asks for it.
+    fn is_too_slow(&self) -> bool {
+        self.isa.name() == "scalar" && self.guess() > 0.2
+    }
+
+    /// Whose bits to compare with, and over how many rows: the scalar reference where that is a matter of milliseconds, else
+    /// another instruction set, else the reference over the first rows.
+    fn reference(&self) -> (Isa, usize) {
+        const SCALAR_OPERATIONS: u64 = 20_000_000;
+        let Work { rows, operations, .. } = self.work;
+        let others = Isa::available().into_iter().filter(|isa| *isa != self.isa);
+        let is_scalar = |isa: &Isa| isa.name() == "scalar";
+        let (scalar, wide): (Vec<_>, Vec<_>) = others.partition(is_scalar);
+        match (scalar.first(), wide.last()) {
+            (Some(&scalar), _) if operations <= SCALAR_OPERATIONS => (scalar, rows),
+            (_, Some(&other)) => (other, rows),
+            (Some(&scalar), None) => {
+                let share = SCALAR_OPERATIONS as f64 / operations as f64;
+                (scalar, ((rows as f64 * share) as usize).max(1))
+            }
+            // There is one instruction set on this machine.
+            (None, None) => (self.isa, rows),
+        }
+    }
+}
+
+impl Session {
+    /// Starts a bench.
+    pub fn new(options: Options) -> Self {
+        let criterion = options.criterion();
+        Self { options, criterion, began: Instant::now(), load: Load::now() }
+    }
+
+    /// The share of the processors that other programs have had since the start, where it can be known.
+    pub fn others(&self) -> Option<f64> {
+        Some(Load::now()?.others_since(self.load.as_ref()?))
+    }
+
+    /// How long it has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Times each case for about as long as `each` says (more, where ten runs take longer), and says how far it is.
+    ///
+    /// # Panics
+    ///
+    /// If a case's bits are not those of another instruction set: a wrong kernel is not timed.
+    pub fn measure(&mut self, each: Duration, cases: Vec<Case>) -> Vec<Measurement> {
+        let each = if self.options.extent() == Extent::Quick { each / 2 } else { each };
+        let is_wanted = |case: &Case| {
+            self.options.matches(&case.id())
+                && (self.options.extent() == Extent::Full || !case.is_too_slow())
+        };
+        let cases: Vec<_> = cases.into_iter().filter(is_wanted).collect();
+        let planned = |case: &Case| {
+            const PLOTS: f64 = 0.4;
+            let runs = (1.4 * each.as_secs_f64()).max(12.0 * case.guess());
+            runs + 3.0 * case.guess() + PLOTS
+        };
+        let all: f64 = cases.iter().map(planned).sum();
+        let (count, began, mut done) = (cases.len(), Instant::now(), 0.0);
+        let mut measurements = Vec::new();
+        for (index, case) in cases.iter().enumerate() {
+            // Plans are corrected by how those before turned out.
+            let pace = (began.elapsed().as_secs_f64() + 5.0) / (done + 5.0);
+            let left = (all - done) * pace;
+            let progress = format!("{}/{count}, about {} left", index + 1, time(left.ceil()));
+            measurements.extend(self.measure_one(each, case, &progress));
+            done += planned(case);
+        }
+        measurements
+    }
+
+    fn measure_one(&mut self, each: Duration, case: &Case, progress: &str) -> Option<Measurement> {
+        let id = case.id();
+        let threads = rayon::current_num_threads();
+        let Case { op, isa, format, shape, work, .. } = case;
+        let (reference, reference_rows) = case.reference();
+        let takes_long = case.guess() > 0.05;
+
+        let mut group = self.criterion.benchmark_group(*op);
+        group.sampling_mode(SamplingMode::Flat);
+        if !self.options.has("--sample-size") {
+            group.sample_size(if takes_long { 10 } else { 20 });
+        }
+        if !self.options.has("--measurement-time") {
+            group.measurement_time(each);
+        }
+        if !self.options.has("--warm-up-time") {
+            group.warm_up_time(each / 4);
+        }
+        group.throughput(match *work {
+            Work { operations: 0, bytes, .. } => Throughput::Bytes(bytes),
+            Work { operations, bytes, .. } => {
+                Throughput::ElementsAndBytes { elements: operations, bytes }
+            }
+        });
+
+        let mut workload: Option<Box<dyn Workload>> = None;
+        let mut samples = Vec::new();
+        let name = BenchmarkId::new(format!("{isa}/{format}"), format!("{shape}/{threads}"));
+        let measures = self.options.measures();
+        group.bench_function(name, |bencher| {
+            let workload = workload.get_or_insert_with(|| {
+                if measures {
+                    eprintln!("[{progress}] {id}");
+                }
+                let mut workload = (case.prepare)();
+                check(&id, &mut *workload, *isa, reference, reference_rows);
+                workload
+            });
+            bencher.iter_custom(|iterations| {
+                let elapsed = run(&mut **workload, *isa, work.rows, iterations);
+                samples.push((iterations, elapsed));
+                elapsed
+            });
+        });
+        group.finish();
+        let seconds = seconds(&samples);
+        if !measures || seconds.is_empty() {
+            return None;
+        }
+        Some(Measurement {
+            id,
+            op,
+            isa: isa.name(),
+            format,
+            shape: shape.clone(),
+            threads,
+            rows: work.rows,
+            operations: work.operations,
+            bytes: work.bytes,
+            same_bits_as: reference.name(),
+            same_bits_rows: reference_rows,
+            samples: seconds.len(),
+            seconds: Spread::of(seconds),
+        })
+    }
+
+    /// Writes Criterion's summary.
+    pub fn finish(&self) {
+        self.criterion.final_summary();
+    }
+}
+
+/// Seconds per run of the samples that count. While Criterion warms up, each is of twice as many runs as the one before; then all
+/// are of equally many.
+fn seconds(samples: &[(u64, Duration)]) -> Vec<f64> {
+    let counted = samples.last().map_or(0, |(runs, _)| *runs);
+    let counts = samples.iter().rev().take_while(|(runs, _)| *runs == counted);
+    counts.map(|(runs, elapsed)| elapsed.as_secs_f64() / *runs as f64).collect()
+}
+
+fn run(workload: &mut dyn Workload, isa: Isa, rows: usize, iterations: u64) -> Duration {
+    if workload.rewinds() {
+        let mut elapsed = Duration::ZERO;
+        for _ in 0..iterations {
+            workload.rewind();
+            let start = Instant::now();
+            workload.run(isa, rows);
+            elapsed += start.elapsed();
+        }
+        return elapsed;
+    }
+    let start = Instant::now();
+    for _ in 0..iterations {
+        workload.run(isa, rows);
+    }
+    start.elapsed()
+}
+
+fn check(id: &str, workload: &mut dyn Workload, isa: Isa, reference: Isa, rows: usize) {
+    let mut bits = |isa| {
+        workload.restore();
+        workload.run(isa, rows);
+        workload.output().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    let (expected, found) = (bits(reference), bits(isa));
+    workload.restore();
+    assert_eq!(found.len(), expected.len(), "{id}: outputs differ in length");
+    if let Some(at) = (0..found.len()).find(|&i| found[i] != expected[i]) {
+        panic!(
+            "{id} is not timed, because it is wrong: element {at} is {} ({:#010x}) on {isa} and {} ({:#010x}) on {reference}",
+            f32::from_bits(found[at]),
+            found[at],
+            f32::from_bits(expected[at]),
+            expected[at],
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warming_up_does_not_count() {
+        let sample = |(runs, milliseconds)| (runs, Duration::from_millis(milliseconds));
+        let samples = [(1, 900), (4, 800), (2, 250), (2, 500), (2, 1000)].map(sample);
+        assert_eq!(seconds(&samples), [0.5, 0.25, 0.125]);
+        assert!(seconds(&[]).is_empty());
+    }
+
+    /// Gives another result each time.
+    struct Wrong([f32; 2]);
+
+    impl Workload for Wrong {
+        fn restore(&mut self) {}
+
+        fn run(&mut self, _: Isa, _: usize) {
+            self.0[1] += 1.0;
+        }
+
+        fn output(&self) -> &[f32] {
+            &self.0
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "add is not timed, because it is wrong: element 1 is 2 (0x40000000)")]
+    fn what_is_wrong_is_not_timed() {
+        check("add", &mut Wrong([0.0; 2]), Isa::best(), Isa::best(), 1);
+    }
+}

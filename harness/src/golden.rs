@@ -1,0 +1,477 @@
+//! Golden files: what PyTorch computed, and how near whole models come to it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use lfm2_kernels::Isa;
+use lfm2_kernels::format::Checkpoint;
+use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::model::{self, Config, Description, Logits, Model, Scratch, Sequence, Tensor};
+use lfm2_kernels::ops::{CacheElement, ShiftAxis};
+use safetensors::{Dtype, SafeTensors};
+use serde::Serialize;
+
+use crate::compare::equal_bits;
+
+/// Why a golden file could not be used. Each message says what is wrong, where, and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model beside a golden file cannot be loaded or run.
+    #[error("{}", locate(folder, source))]
+    Model {
+        /// Its folder.
+        folder: PathBuf,
+        /// The reason.
+        source: model::Error,
+    },
+}
+
+/// The folder, but where the error names a file in it.
+fn locate(folder: &Path, error: &model::Error) -> String {
+    match error {
+        model::Error::File { .. } | model::Error::Format { .. } => error.to_string(),
+        _ => format!("{}: {error}", folder.display()),
+    }
+}
+
+/// A safetensors file in memory.
+pub struct GoldenFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    tensors: HashMap<String, Entry>,
+}
+
+/// Where a tensor lies.
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+impl GoldenFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or is not a whole safetensors file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let path = path.to_path_buf();
+        let bytes = fs::read(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+        let parsed = SafeTensors::deserialize(&bytes).map_err(|error| Error::Format {
+            path: path.clone(),
+            reason: format!("not a whole safetensors file of {} bytes: {error}", bytes.len()),
+        })?;
+        let entry = |(name, view): (&str, safetensors::tensor::TensorView)| {
+            let start = view.data().as_ptr().addr() - bytes.as_ptr().addr();
+            let range = start..start + view.data().len();
+            let entry = Entry { dtype: view.dtype(), shape: view.shape().to_vec(), range };
+            (name.to_string(), entry)
+        };
+        let tensors = parsed.iter().map(entry).collect();
+        Ok(Self { path, bytes, tensors })
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors, in order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.tensors.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether there is such a tensor.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A tensor's shape.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such tensor.
+    pub fn shape(&self, name: &str) -> Result<&[usize], Error> {
+        Ok(&self.entry(name)?.shape)
+    }
+
+    /// An F32 tensor, row-major.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such tensor, or it has another type.
+    pub fn f32(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let bytes = self.typed(name, Dtype::F32)?.as_chunks().0;
+        Ok(bytes.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+
+    /// An F64 tensor, row-major.
+    ///
+    /// # Errors
+    ///
+    /// As [`f32`](Self::f32).
+    pub fn f64(&self, name: &str) -> Result<Vec<f64>, Error> {
+        let bytes = self.typed(name, Dtype::F64)?.as_chunks().0;
+        Ok(bytes.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// An I64 tensor, row-major.
+    ///
+    /// # Errors
+    ///
+    /// As [`f32`](Self::f32).
+    pub fn i64(&self, name: &str) -> Result<Vec<i64>, Error> {
+        let bytes = self.typed(name, Dtype::I64)?.as_chunks().0;
+        Ok(bytes.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// An I64 tensor of token numbers, positions or sizes.
+    ///
+    /// # Errors
+    ///
+    /// As [`f32`](Self::f32), or if a number is negative or larger than a token can be.
+    pub fn u32(&self, name: &str) -> Result<Vec<u32>, Error> {
+        let small = |number: i64| {
+            u32::try_from(number).map_err(|_| {
+                self.wrong(format!("tensor {name} has {number}: expected 0 to 2^32 - 1"))
+            })
+        };
+        self.i64(name)?.into_iter().map(small).collect()
+    }
+
+    /// A tensor of weights as stored; `None` if there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// If it has a type that no weight has.
+    pub fn weight(&self, name: &str) -> Result<Option<Tensor<'_>>, model::Error> {
+        let Some(Entry { dtype, shape, range }) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        let element = match dtype {
+            Dtype::F32 => ElementType::F32,
+            Dtype::F16 => ElementType::F16,
+            Dtype::BF16 => ElementType::Bf16,
+            other => {
+                let (name, found) = (name.to_string(), format!("{other:?}"));
+                return Err(model::Error::ElementType { name, found });
+            }
+        };
+        let bytes = self.bytes[range.clone()].into();
+        Ok(Some(Tensor { element, shape: shape.clone(), bytes }))
+    }
+
+    /// A tensor of weights in F32, F16 or BF16, widened exactly.
+    ///
+    /// # Errors
+    ///
+    /// As [`f32`](Self::f32).
+    pub fn widened(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let tensor = self.weight(name).map_err(|error| self.wrong(error.to_string()))?;
+        let Tensor { element, bytes, .. } =
+            tensor.ok_or_else(|| self.wrong(format!("has no tensor {name}")))?;
+        Ok(widen(element, &bytes))
+    }
+
+    fn typed(&self, name: &str, expected: Dtype) -> Result<&[u8], Error> {
+        let Entry { dtype, range, .. } = self.entry(name)?;
+        if *dtype != expected {
+            return Err(self.wrong(format!("tensor {name} is {dtype:?}: expected {expected:?}")));
+        }
+        Ok(&self.bytes[range.clone()])
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry, Error> {
+        self.tensors.get(name).ok_or_else(|| self.wrong(format!("has no tensor {name}")))
+    }
+
+    fn wrong(&self, reason: String) -> Error {
+        Error::Format { path: self.path.clone(), reason }
+    }
+}
+
+/// Little-endian weights as numbers, exactly.
+pub fn widen(element: ElementType, bytes: &[u8]) -> Vec<f32> {
+    let pairs = || bytes.as_chunks().0.iter().copied();
+    match element {
+        ElementType::F32 => bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
+        ElementType::F16 => pairs().map(f16::from_le_bytes).map(f32::from).collect(),
+        ElementType::Bf16 => pairs().map(bf16::from_le_bytes).map(f32::from).collect(),
+    }
+}
+
+/// The largest normalised mean squared error of a whole model's logits against 64-bit arithmetic.
+///
+/// PyTorch's own 32-bit logits of the fixtures lie at 1e-13 to 4e-12 (`fixtures/manifest.json`). Ours do as many roundings of the same
+/// size in another order, so their error has a variance of the same order; this leaves a factor of 2.5 over the worst.
+pub const NMSE_BOUND: f64 = 1e-11;
+
+/// A golden file of a model: `input_ids` `[T]`, and PyTorch's `logits` and `logits_f64` `[T, vocabulary]`.
+pub struct ModelGolden {
+    folder: PathBuf,
+    path: PathBuf,
+    shift_axis: Option<ShiftAxis>,
+    /// The tokens.
+    pub input_ids: Vec<u32>,
+    /// What PyTorch computed in 32 bits.
+    pub logits: Vec<f32>,
+    /// What PyTorch computed in 64 bits.
+    pub logits_f64: Vec<f64>,
+}
+
+impl ModelGolden {
+    /// The golden files of a model's folder: `golden.safetensors`, or for a model after issue #22287 `golden.time.safetensors` and
+    /// `golden.feature.safetensors`, one for each shift axis.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or one lacks a tensor or has one of another type or shape.
+    pub fn in_folder(folder: &Path) -> Result<Vec<Self>, Error> {
+        // A folder that is not there has its own reason.
+        fs::read_dir(folder)
+            .map_err(|source| Error::File { path: folder.to_path_buf(), source })?;
+        let files = [
+            ("golden.safetensors", None),
+            ("golden.time.safetensors", Some(ShiftAxis::Time)),
+            ("golden.feature.safetensors", Some(ShiftAxis::Feature)),
+        ];
+        let mut goldens = Vec::new();
+        for (name, shift_axis) in files {
+            let path = folder.join(name);
+            if path.exists() {
+                goldens.push(Self::read(folder, &path, shift_axis)?);
+            }
+        }
+        if goldens.is_empty() {
+            let reason = "has no golden.safetensors".to_string();
+            return Err(Error::Format { path: folder.to_path_buf(), reason });
+        }
+        Ok(goldens)
+    }
+
+    fn read(folder: &Path, path: &Path, shift_axis: Option<ShiftAxis>) -> Result<Self, Error> {
+        let file = GoldenFile::open(path)?;
+        let golden = Self {
+            folder: folder.to_path_buf(),
+            path: path.to_path_buf(),
+            shift_axis,
+            input_ids: file.u32("input_ids")?,
+            logits: file.f32("logits")?,
+            logits_f64: file.f64("logits_f64")?,
+        };
+        let shapes = ["input_ids", "logits", "logits_f64"].map(|name| file.shape(name));
+        let [ids, single, double] = shapes.map(|shape| shape.expect("read above"));
+        match (ids, single) {
+            ([tokens], [rows, columns])
+                if tokens == rows && tokens * columns > 0 && single == double =>
+            {
+                Ok(golden)
+            }
+            _ => Err(file.wrong(format!(
+                "input_ids is {ids:?}, logits {single:?}, logits_f64 {double:?}: expected [tokens], [tokens, vocabulary] and the same"
+            ))),
+        }
+    }
+
+    /// The golden file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many logits a token has.
+    pub fn vocabulary(&self) -> usize {
+        self.logits.len() / self.input_ids.len()
+    }
+
+    /// Reads the model's shape, with the shift axis that the golden file is for.
+    ///
+    /// # Errors
+    ///
+    /// If `config.json` is missing or wrong, or has no shift axis to set.
+    pub fn config(&self) -> Result<Config, Error> {
+        let mut config = Config::read(&self.folder.join("config.json"))
+            .map_err(|error| self.model_error(error))?;
+        match (&mut config.description, self.shift_axis) {
+            (Description::Issue22287 { shift_axis }, Some(wanted)) => *shift_axis = wanted,
+            (Description::Lfm2, Some(_)) => {
+                return Err(self.wrong("is for a model after issue #22287 alone".into()));
+            }
+            (_, None) => {}
+        }
+        Ok(config)
+    }
+
+    /// Loads the model beside the golden file.
+    ///
+    /// # Errors
+    ///
+    /// If the model cannot be loaded, or has another vocabulary than the golden file.
+    pub fn load_model(&self) -> Result<Model, Error> {
+        let config = self.config()?;
+        let source = Checkpoint::open(&self.folder).map_err(|error| self.model_error(error))?;
+        let model = Model::new(config, &source).map_err(|error| self.model_error(error))?;
+        let (columns, vocabulary) = (self.vocabulary(), model.config().vocabulary);
+        if columns != vocabulary {
+            let reason =
+                format!("logits have {columns} columns: expected the vocabulary, {vocabulary}");
+            return Err(self.wrong(reason));
+        }
+        Ok(model)
+    }
+
+    /// Runs all tokens in one call: their logits.
+    ///
+    /// # Errors
+    ///
+    /// If a token is not in the vocabulary.
+    pub fn run(&self, model: &Model, isa: Isa) -> Result<Vec<f32>, Error> {
+        let mut state = model.new_state(self.input_ids.len(), CacheElement::F32);
+        let mut logits = vec![f32::NAN; self.input_ids.len() * model.config().vocabulary];
+        let sequence = Sequence { tokens: &self.input_ids, state: &mut state };
+        model
+            .forward(isa, &mut [sequence], &mut Scratch::default(), Logits::All(&mut logits))
+            .map_err(|error| self.model_error(error))?;
+        Ok(logits)
+    }
+
+    /// Runs the model on every one of `isas` and compares.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_model`](Self::load_model) and [`run`](Self::run).
+    pub fn compare(&self, isas: &[Isa], mut ran: impl FnMut()) -> Result<Vec<GoldenReport>, Error> {
+        let model = self.load_model()?;
+        let mut reports = Vec::new();
+        let mut first = None;
+        for isa in isas {
+            let logits = self.run(&model, *isa)?;
+            let first: &Vec<f32> = first.get_or_insert_with(|| logits.clone());
+            reports.push(self.judge(*isa, &logits, equal_bits(first, &logits).is_ok()));
+            ran();
+        }
+        Ok(reports)
+    }
+
+    fn judge(&self, isa: Isa, logits: &[f32], equal_bits: bool) -> GoldenReport {
+        let rows = logits.chunks(self.vocabulary()).zip(self.logits_f64.chunks(self.vocabulary()));
+        let agreements = rows.filter(|(ours, golden)| largest(ours) == largest(golden)).count();
+        let tokens = self.input_ids.len();
+        let f64 = Difference::between(logits, self.logits_f64.iter().copied());
+        let accurate = f64.is_within(NMSE_BOUND);
+        GoldenReport {
+            golden: self.path.display().to_string(),
+            isa: isa.name(),
+            tokens,
+            f32: Difference::between(logits, self.logits.iter().copied().map(f64::from)),
+            f64,
+            argmax_agreements: agreements,
+            equal_bits,
+            passed: accurate && agreements == tokens && equal_bits,
+        }
+    }
+
+    fn model_error(&self, source: model::Error) -> Error {
+        Error::Model { folder: self.folder.clone(), source }
+    }
+
+    fn wrong(&self, reason: String) -> Error {
+        Error::Format { path: self.path.clone(), reason }
+    }
+}
+
+/// What came of one golden file on one instruction set.
+#[derive(Clone, Debug, Serialize)]
+pub struct GoldenReport {
+    /// The golden file.
+    pub golden: String,
+    /// The instruction set.
+    pub isa: &'static str,
+    /// How many tokens the file has.
+    pub tokens: usize,
+    /// How far the logits are from PyTorch's in 32 bits, which have errors of their own.
+    pub f32: Difference,
+    /// How far the logits are from PyTorch's in 64 bits.
+    pub f64: Difference,
+    /// At how many positions the most likely token is that of the 64-bit logits.
+    pub argmax_agreements: usize,
+    /// Whether every logit is equal, to the bit, to that of the first instruction set.
+    pub equal_bits: bool,
+    /// Whether the error is within [`NMSE_BOUND`], all positions agree and bits are equal.
+    pub passed: bool,
+}
+
+/// How far numbers are from what they should be.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Difference {
+    /// The normalised mean squared error, `sum((ours - golden)^2) / sum(golden^2)`.
+    pub nmse: f64,
+    /// The largest absolute error; NaN if there is any.
+    pub max_absolute_error: f64,
+}
+
+impl Difference {
+    /// The difference of as many numbers.
+    ///
+    /// # Panics
+    ///
+    /// If there are more or fewer of the one than of the other.
+    pub fn between(ours: &[f32], golden: impl ExactSizeIterator<Item = f64>) -> Self {
+        assert_eq!(ours.len(), golden.len(), "as many numbers on both sides");
+        let (mut error, mut size, mut largest) = (0.0, 0.0, 0.0);
+        for (ours, golden) in ours.iter().zip(golden) {
+            let difference = f64::from(*ours) - golden;
+            error += difference * difference;
+            size += golden * golden;
+            // `f64::max` would lose a NaN.
+            if difference.is_nan() || difference.abs() > largest {
+                largest = difference.abs();
+            }
+        }
+        Self { nmse: if error == 0.0 { 0.0 } else { error / size }, max_absolute_error: largest }
+    }
+
+    /// Whether the normalised mean squared error is at most `nmse`; it is not if there is a NaN.
+    pub fn is_within(&self, nmse: f64) -> bool {
+        self.nmse <= nmse
+    }
+}
+
+/// Where the largest value is, the first of equals.
+fn largest<T: PartialOrd>(row: &[T]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+/// Compares the model in `folder` with all its golden files, on every one of `isas`.
+///
+/// # Errors
+///
+/// If a golden file or the model is missing, damaged or of another shape.
+pub fn run(folder: &Path, isas: &[Isa]) -> Result<Vec<GoldenReport>, Error> {
+    let mut reports = Vec::new();
+    for golden in ModelGolden::in_folder(folder)? {
+        reports.extend(golden.compare(isas, || ())?);
+    }
+    Ok(reports)
+}

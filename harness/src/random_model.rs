@@ -1,0 +1,220 @@
+//! Small random models and prompts: what must hold for every model is tried on them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::model::{
+    Config, ConvState, Description, Error, LayerKind, LayerState, Model, State, Synthetic, Tensor,
+    Tensors,
+};
+use lfm2_kernels::ops::ShiftAxis;
+use proptest::prelude::any;
+use proptest::sample::select;
+use proptest::strategy::Strategy;
+
+use crate::golden::widen;
+use crate::oracle::model::{self as oracle, Oracle, OracleConfig};
+use crate::oracle::ops::ShiftAxis as OracleShiftAxis;
+
+/// A model's shape and the seed of its weights.
+#[derive(Clone, Debug)]
+pub struct RandomModel {
+    /// The shape.
+    pub config: Config,
+    /// In what the weights are stored.
+    pub element: ElementType,
+    /// From what the weights are made.
+    pub seed: u64,
+}
+
+/// The vocabulary of every random model: neither a multiple of the lanes nor less than two of their vectors.
+pub const VOCABULARY: usize = 37;
+
+/// Models of up to `layers` layers and of widths of 32 to `widest`, simplest first: both descriptions and shift axes, widths that are no multiple of
+/// the lanes, heads that share keys and do not, convolutions of one to four taps, with and without biases, every type of weight.
+pub fn random_models(layers: usize, widest: usize) -> impl Strategy<Value = RandomModel> {
+    let layers =
+        proptest::collection::vec(select(vec![LayerKind::Conv, LayerKind::Attention]), 1..=layers);
+    let heads = (1..=3_usize, 1..=4_usize, select(vec![16_usize, 32, 64]));
+    let widths = (32..=widest, 1..=widest + 40);
+    let conv = (1..=4_usize, any::<bool>());
+    let description = select(vec![
+        Description::Lfm2,
+        Description::Lfm2,
+        Description::Issue22287 { shift_axis: ShiftAxis::Time },
+        Description::Issue22287 { shift_axis: ShiftAxis::Feature },
+    ]);
+    let theta = select(vec![1e6, 1e4, 1e7]);
+    let element = select(vec![ElementType::F32, ElementType::Bf16, ElementType::F16]);
+    let seed = any::<u32>().no_shrink();
+    (layers, heads, widths, conv, description, theta, element, seed).prop_map(
+        |(layers, heads, widths, conv, description, rope_theta, element, seed)| {
+            let (key_value_heads, group, head_dim) = heads;
+            let (hidden_size, feed_forward_width) = widths;
+            let (conv_length, conv_bias) = conv;
+            let config = Config {
+                description,
+                vocabulary: VOCABULARY,
+                hidden_size,
+                layers,
+                heads: key_value_heads * group,
+                key_value_heads,
+                head_dim,
+                feed_forward_width,
+                conv_length,
+                conv_bias,
+                norm_epsilon: 1e-5,
+                rope_theta,
+                tied_embedding: true,
+            };
+            RandomModel { config, element, seed: seed.into() }
+        },
+    )
+}
+
+/// A prompt of up to `most` tokens.
+pub fn prompts(most: usize) -> impl Strategy<Value = Vec<u32>> {
+    proptest::collection::vec(0..VOCABULARY as u32, 1..=most)
+}
+
+impl RandomModel {
+    /// A model with a layer of each kind, for tests of something else than numbers.
+    pub fn small(description: Description) -> Self {
+        let config = Config {
+            description,
+            vocabulary: VOCABULARY,
+            hidden_size: 48,
+            layers: vec![LayerKind::Conv, LayerKind::Attention, LayerKind::Conv],
+            heads: 4,
+            key_value_heads: 2,
+            head_dim: 16,
+            feed_forward_width: 40,
+            conv_length: 3,
+            conv_bias: true,
+            norm_epsilon: 1e-5,
+            rope_theta: 1e6,
+            tied_embedding: true,
+        };
+        Self { config, element: ElementType::F32, seed: 1 }
+    }
+
+    /// The model.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made: every random model can.
+    pub fn model(&self) -> Model {
+        self.recorded().0
+    }
+
+    /// The model and the weights that it asked for.
+    ///
+    /// # Panics
+    ///
+    /// As [`model`](Self::model).
+    pub fn recorded(&self) -> (Model, Weights) {
+        let recorder = Recorder {
+            source: Synthetic::new(self.seed, self.element),
+            weights: RefCell::default(),
+        };
+        let model = Model::new(self.config.clone(), &recorder)
+            .unwrap_or_else(|error| panic!("{self:?}: {error}"));
+        (model, Weights { element: self.element, tensors: recorder.weights.into_inner() })
+    }
+
+    /// The same model in 64 bits.
+    ///
+    /// # Panics
+    ///
+    /// As [`model`](Self::model).
+    pub fn oracle(&self) -> Oracle {
+        let (_, weights) = self.recorded();
+        let config = &self.config;
+        let mixer = |kind: &LayerKind| match kind {
+            LayerKind::Conv => oracle::Mixer::Convolution,
+            LayerKind::Attention => oracle::Mixer::Attention,
+        };
+        let oracle_config = OracleConfig {
+            description: oracle_description(config.description),
+            mixers: config.layers.iter().map(mixer).collect(),
+            heads: config.heads,
+            key_value_heads: config.key_value_heads,
+            head_dim: config.head_dim,
+            convolution_bias: config.conv_bias,
+            tied_embedding: config.tied_embedding,
+            norm_epsilon: config.norm_epsilon.into(),
+            rope_theta: config.rope_theta,
+        };
+        Oracle::new(oracle_config, weights.widened())
+            .unwrap_or_else(|error| panic!("{self:?}: {error}"))
+    }
+}
+
+/// The oracle's name of a description.
+pub fn oracle_description(description: Description) -> oracle::Description {
+    match description {
+        Description::Lfm2 => oracle::Description::Lfm2,
+        Description::Issue22287 { shift_axis: ShiftAxis::Time } => {
+            oracle::Description::Issue22287(OracleShiftAxis::Time)
+        }
+        Description::Issue22287 { shift_axis: ShiftAxis::Feature } => {
+            oracle::Description::Issue22287(OracleShiftAxis::Feature)
+        }
+    }
+}
+
+/// The weights of a model, as stored.
+pub struct Weights {
+    /// In what they are stored.
+    pub element: ElementType,
+    /// Shape and bytes of each tensor.
+    pub tensors: StoredTensors,
+}
+
+/// Shapes and little-endian bytes by name.
+pub type StoredTensors = HashMap<String, (Vec<usize>, Vec<u8>)>;
+
+impl Weights {
+    /// The weights as numbers.
+    fn widened(&self) -> oracle::Tensors {
+        let widened = |(name, (shape, bytes)): (&String, &(Vec<usize>, Vec<u8>))| {
+            let values = widen(self.element, bytes).into_iter().map(f64::from);
+            (name.clone(), (shape.clone(), values.collect()))
+        };
+        self.tensors.iter().map(widened).collect()
+    }
+}
+
+/// Passes on a source's tensors and keeps them.
+struct Recorder {
+    source: Synthetic,
+    weights: RefCell<StoredTensors>,
+}
+
+impl Tensors for Recorder {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor<'_>>, Error> {
+        let tensor = self.source.tensor(name, shape)?;
+        if let Some(tensor) = &tensor {
+            let kept = (tensor.shape.clone(), tensor.bytes.to_vec());
+            self.weights.borrow_mut().insert(name.to_string(), kept);
+        }
+        Ok(tensor)
+    }
+}
+
+/// All that a model remembers of a sequence, layer by layer: convolution states, keys and values.
+pub fn state_values(state: &State) -> Vec<Vec<f32>> {
+    let mut values = Vec::new();
+    for layer in state.layers() {
+        match layer {
+            LayerState::Conv(ConvState::Gated(inputs)) => values.push(inputs.clone()),
+            LayerState::Conv(ConvState::ShiftSum(state)) => {
+                values.extend(state.chunks.iter().cloned());
+                values.push(state.sums.clone());
+            }
+            LayerState::Attention(cache) => values.extend([cache.keys(), cache.values()]),
+        }
+    }
+    values
+}

@@ -27,6 +27,20 @@ pub const DEFAULT_CASES: u32 = 128;
 /// If the worst error of ordinary data is below this fraction of its bound, the bound is too wide to prove anything.
 pub const VACUOUS: f64 = 1e-3;
 
+/// How many random cases the environment asks each test for, in `LFM2_CASES`: fewer under an emulator.
+///
+/// # Errors
+///
+/// If it is not a number.
+pub fn cases_from_environment() -> Result<Option<u32>, String> {
+    match std::env::var("LFM2_CASES") {
+        Ok(count) => {
+            count.parse().map(Some).map_err(|error| format!("LFM2_CASES={count}: {error}"))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
 /// What came of the cases of one operation.
 pub struct Report {
     /// The operation.

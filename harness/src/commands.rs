@@ -29,7 +29,7 @@ pub const UNUSABLE: u8 = 2;
 #[derive(Subcommand)]
 pub enum Command {
     Isas(isas::IsasArguments),
-    Check(check::CheckArgs),
+    Check(check::CheckArguments),
     Golden(golden::GoldenArguments),
     Logits(logits::LogitsArguments),
     Generate(generate::GenerateArguments),

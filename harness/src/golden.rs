@@ -212,7 +212,7 @@ impl GoldenFile {
     }
 }
 
-/// Little-endian weights as numbers, exactly.
+/// Little-endian weights as numbers, exactly: apart from the kernels' own code, which must not be its own judge.
 pub fn widen(element: ElementType, bytes: &[u8]) -> Vec<f32> {
     let pairs = || bytes.as_chunks().0.iter().copied();
     match element {

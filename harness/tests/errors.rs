@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
+use lfm2_harness::check::cases_from_environment;
 use lfm2_harness::golden::ModelGolden;
 use lfm2_harness::random_model::{RandomModel, VOCABULARY, state_values};
 use lfm2_kernels::Isa;
@@ -438,10 +439,8 @@ fn damaged(bytes: &[u8], header: usize, damages: &[Damage]) -> Vec<u8> {
 
 fn runner() -> TestRunner {
     // Writing and mapping a file costs most; under an emulator fewer will do.
-    let cases = match std::env::var("LFM2_CASES") {
-        Ok(count) => 16 * count.parse::<u32>().expect("LFM2_CASES is a number"),
-        Err(_) => 1024,
-    };
+    let asked = cases_from_environment().expect("LFM2_CASES is a number");
+    let cases = asked.map_or(1024, |count| 16 * count);
     let config = RunnerConfig { cases, failure_persistence: None, ..RunnerConfig::default() };
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]))
 }

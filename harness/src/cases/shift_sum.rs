@@ -1,45 +1,19 @@
 use lfm2_kernels::Isa;
 use lfm2_kernels::ops::{self, ShiftAxis, ShiftSumState, ShortConv};
-use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, between, exactly, one_of, shapes};
+use super::{Case, Op, Output, Shape, exactly, short_conv};
 use crate::data::{Buffer, Data};
 use crate::oracle;
 use crate::oracle::expected::{Expected, expected_add_shifted_chunks, expected_shift_sum};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
-    let dimensions = &["rows", "later_rows", "width", "length", "bias"];
-    Op { name, dimensions, fixed_shapes, drawn_shapes, make }
+    // The shapes of the other convolution: calls shorter than it are shorter than the shifts, too.
+    Op { name, make, ..short_conv::OP }
 }
 
 pub const TIME: Op = op("shift_sum_time", |shape, data| make(ShiftAxis::Time, shape, data));
 pub const FEATURE: Op =
     op("shift_sum_feature", |shape, data| make(ShiftAxis::Feature, shape, data));
-
-fn fixed_shapes() -> Vec<Shape> {
-    let mut shapes = vec![Shape::from([0, 0, 7, 3, 0])];
-    for width in 1..=33 {
-        shapes.push([2, 3, width, 1 + width % 4, width % 2].into());
-    }
-    // Calls shorter than the shifts and the convolution.
-    for length in 1..=8 {
-        for rows in 0..=4 {
-            shapes.push([rows, 1, 5, length, 1].into());
-        }
-    }
-    // Rows that threads share.
-    shapes.push([40, 1, 301, 3, 1].into());
-    shapes
-}
-
-fn drawn_shapes() -> BoxedStrategy<Shape> {
-    let length = || between(1, 4);
-    let bias = || between(0, 1);
-    one_of([
-        (4, shapes([between(0, 12), between(0, 3), between(1, 99), length(), bias()])),
-        (1, shapes([between(20, 60), between(0, 3), between(300, 1100), length(), bias()])),
-    ])
-}
 
 struct ShiftSum {
     axis: ShiftAxis,

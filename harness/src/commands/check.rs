@@ -13,6 +13,7 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::output::{print, print_json};
+use super::settings::chosen_isas;
 use super::{FAILED, Failure, progress};
 
 /// Check every operation: equal bits on all instruction sets, and errors within the bounds of an f64 oracle
@@ -21,7 +22,7 @@ use super::{FAILED, Failure, progress};
 /// shows the worst error as a fraction of its bound: above 1 is wrong, and below 0.001 the bound proves nothing. Exit status: 0 all
 /// right, 1 a check failed, 2 the question makes no sense.
 #[derive(Args)]
-pub struct CheckArgs {
+pub struct CheckArguments {
     /// Only operations whose name matches this regular expression
     #[arg(long, value_name = "REGEX")]
     op: Option<Regex>,
@@ -44,12 +45,12 @@ pub struct CheckArgs {
 }
 
 /// Checks what was asked for; the exit status says whether all of it is right.
-pub fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
-    let ops = chosen_ops(args.op.as_ref())?;
-    let isas = chosen_isas(&args.isa);
-    let reports = check_all(&ops, &isas, args.cases, args.seed);
-    if args.json {
-        print_json(&Summary::new(&args, &isas, &reports))?;
+pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
+    let ops = chosen_ops(arguments.op.as_ref())?;
+    let isas = chosen_isas(&arguments.isa);
+    let reports = check_all(&ops, &isas, arguments.cases, arguments.seed);
+    if arguments.json {
+        print_json(&Summary::new(&arguments, &isas, &reports))?;
     } else {
         print(&table(&isas, &reports))?;
     }
@@ -66,12 +67,6 @@ fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
         return Err(format!("no operation matches {pattern:?}: there are {}", names.join(", ")));
     }
     Ok(ops)
-}
-
-/// Each instruction set once, in the order in which the machine lists them.
-pub fn chosen_isas(asked: &[Isa]) -> Vec<Isa> {
-    let is_chosen = |isa: &Isa| asked.is_empty() || asked.contains(isa);
-    Isa::available().into_iter().filter(is_chosen).collect()
 }
 
 fn check_all(ops: &[&Op], isas: &[Isa], cases: u32, seed: u64) -> Vec<Report> {
@@ -149,10 +144,10 @@ struct Row<'a> {
 }
 
 impl<'a> Summary<'a> {
-    fn new(args: &CheckArgs, isas: &[Isa], reports: &'a [Report]) -> Self {
+    fn new(arguments: &CheckArguments, isas: &[Isa], reports: &'a [Report]) -> Self {
         Self {
-            seed: args.seed,
-            random_cases: args.cases,
+            seed: arguments.seed,
+            random_cases: arguments.cases,
             isas: isas.iter().map(|isa| isa.name()).collect(),
             results: reports.iter().flat_map(rows).collect(),
         }

@@ -5,9 +5,8 @@ use lfm2_harness::golden::{GoldenReport, ModelGolden, NMSE_BOUND};
 use lfm2_kernels::Isa;
 use serde::Serialize;
 
-use super::check::chosen_isas;
 use super::output::{counted, print, print_json, table};
-use super::settings::Threads;
+use super::settings::{Threads, chosen_isas};
 use super::{FAILED, Failure, progress};
 
 const EXAMPLES: &str = "\

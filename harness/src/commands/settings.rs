@@ -30,6 +30,12 @@ pub struct Settings {
     kv: KeyValue,
 }
 
+/// Those that were asked for, or all: each instruction set once, in the order in which the machine lists them.
+pub fn chosen_isas(asked: &[Isa]) -> Vec<Isa> {
+    let is_chosen = |isa: &Isa| asked.is_empty() || asked.contains(isa);
+    Isa::available().into_iter().filter(is_chosen).collect()
+}
+
 #[derive(clap::Args)]
 pub struct Threads {
     /// How many threads to use [default: all that this CPU has]

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use lfm2_harness::check::DEFAULT_CASES;
+use lfm2_harness::check::{DEFAULT_CASES, cases_from_environment};
 use lfm2_harness::compare::equal_bits;
 use lfm2_harness::coverage::Coverage;
 use lfm2_harness::data::Stream;
@@ -91,10 +91,7 @@ fn run(
     plans: &impl Strategy<Value = Plan>,
     holds: impl Fn(&Plan) -> Result<(), String>,
 ) -> Result<(), Failed> {
-    let cases = match std::env::var("LFM2_CASES") {
-        Ok(count) => count.parse().map_err(|error| format!("LFM2_CASES={count}: {error}"))?,
-        Err(_) => DEFAULT_CASES,
-    };
+    let cases = cases_from_environment()?.unwrap_or(DEFAULT_CASES);
     let cases = (cases / cases_per_plan).max(1);
     let config = RunnerConfig {
         cases,

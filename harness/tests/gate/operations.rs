@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lfm2_harness::cases::{OPS, Op};
-use lfm2_harness::check::{DEFAULT_CASES, DEFAULT_SEED, check};
+use lfm2_harness::check::{DEFAULT_CASES, DEFAULT_SEED, cases_from_environment, check};
 use lfm2_harness::coverage::Coverage;
 use lfm2_kernels::Isa;
 use libtest_mimic::{Failed, Trial};
@@ -19,7 +19,8 @@ pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
 }
 
 fn holds(op: &Op, coverage: &Coverage) -> Result<(), Failed> {
-    let report = check(op, &Isa::available(), cases()?, DEFAULT_SEED, &|| ());
+    let cases = cases_from_environment()?.unwrap_or(DEFAULT_CASES);
+    let report = check(op, &Isa::available(), cases, DEFAULT_SEED, &|| ());
     let mut failures = Vec::new();
     for outcome in report.outcomes {
         coverage.record(op.name, outcome.isa, outcome.cases);
@@ -28,12 +29,4 @@ fn holds(op: &Op, coverage: &Coverage) -> Result<(), Failed> {
         );
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
-}
-
-/// How many random cases each operation takes.
-fn cases() -> Result<u32, String> {
-    match std::env::var("LFM2_CASES") {
-        Ok(count) => count.parse().map_err(|error| format!("LFM2_CASES={count}: {error}")),
-        Err(_) => Ok(DEFAULT_CASES),
-    }
 }

@@ -15,6 +15,9 @@ const CUT: usize = 256;
 /// Rows that share one pass over the weights.
 const BLOCK_ROWS: usize = 144;
 
+/// A multiple of every tile's height but those of a remainder.
+const TILE_ROWS: usize = 24;
+
 /// Cuts that are copied at once: with [`BLOCK_ROWS`] rows they fill half of a second-level cache of 1 MiB. The sums of a tile go to
 /// memory between two cuts, and stay near while the cuts of one group follow each other.
 const CUTS: usize = 4;
@@ -82,7 +85,7 @@ impl<E: Element> Layer<'_, E> {
     fn split_rows(&self, x: &[f32], out: &mut [f32], most_panels: usize) {
         let rows = out.len() / self.outputs;
         if rows > BLOCK_ROWS {
-            let half = (rows / 2).next_multiple_of(12);
+            let half = (rows / 2).next_multiple_of(TILE_ROWS);
             let (x_left, x_right) = x.split_at(half * self.inputs);
             let (left, right) = out.split_at_mut(half * self.outputs);
             join(
@@ -138,7 +141,6 @@ struct Task<'a, E> {
 macro_rules! with_height {
     ($size:expr, $rows:ident => $body:expr) => {
         match $size {
-            12 => with_height!(@ 12, $rows => $body),
             8 => with_height!(@ 8, $rows => $body),
             6 => with_height!(@ 6, $rows => $body),
             4 => with_height!(@ 4, $rows => $body),

@@ -71,12 +71,13 @@ impl<E: Element> Layer<'_, E> {
 
     /// How many panels a task takes, so that all threads have some tasks.
     fn panels_worth_sharing(&self, rows: usize) -> usize {
-        const TASKS_PER_THREAD: usize = 4;
+        // One row is soon done: handing out more tasks would cost more than the evener end saves.
+        let tasks_per_thread = if rows == 1 { 2 } else { 4 };
         let threads = rayon::current_num_threads();
         if threads == 1 {
             return self.panels();
         }
-        let tasks = (threads * TASKS_PER_THREAD).div_ceil(rows.div_ceil(BLOCK_ROWS));
+        let tasks = (threads * tasks_per_thread).div_ceil(rows.div_ceil(BLOCK_ROWS));
         let least = (WORTH_SHARING / (self.inputs * LANES * E::BYTES)).max(1);
         self.panels().div_ceil(tasks).max(least)
     }

@@ -12,6 +12,8 @@ pub struct RopeTable {
     inverse_frequencies: Vec<f32>,
     cosines: Aligned<f32>,
     sines: Aligned<f32>,
+    /// Of each row that is filled.
+    positions: Vec<Option<usize>>,
 }
 
 impl RopeTable {
@@ -31,10 +33,11 @@ impl RopeTable {
             inverse_frequencies: (0..half).map(inverse_frequency).collect(),
             cosines: Aligned::zeroed(capacity * half),
             sines: Aligned::zeroed(capacity * half),
+            positions: vec![None; capacity],
         }
     }
 
-    /// Fills row `t` for position `positions[t]`.
+    /// Fills row `t` for position `positions[t]`, unless it is: layers of one pass share a table.
     ///
     /// # Panics
     ///
@@ -42,6 +45,9 @@ impl RopeTable {
     pub fn fill(&mut self, positions: impl Iterator<Item = usize>) {
         let half = self.inverse_frequencies.len();
         for (row, position) in positions.enumerate() {
+            if self.positions[row].replace(position) == Some(position) {
+                continue;
+            }
             let cosines = &mut self.cosines[row * half..][..half];
             let sines = &mut self.sines[row * half..][..half];
             for i in 0..half {
@@ -54,7 +60,8 @@ impl RopeTable {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        [&self.cosines[..], &self.sines, &self.inverse_frequencies].map(size_of_val).iter().sum()
+        let numbers = [&self.cosines[..], &self.sines, &self.inverse_frequencies];
+        numbers.map(size_of_val).iter().sum::<usize>() + size_of_val(&self.positions[..])
     }
 
     /// The cosines of row `t`, `[head_dim / 2]`.

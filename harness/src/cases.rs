@@ -7,7 +7,8 @@ use lfm2_kernels::linear::ElementType;
 use proptest::sample::select;
 use proptest::strategy::{BoxedStrategy, Strategy, Union};
 
-use crate::data::{Buffer, Data};
+use crate::buffer::Buffer;
+use crate::data::Data;
 use crate::oracle::expected::Expected;
 
 mod argmax;

@@ -15,7 +15,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::cases::{Op, Output, Shape};
 use crate::compare::{Errors, equal_bits, within_bounds};
-use crate::data::{Data, Fill, Stream};
+use crate::data::{Data, Stream};
+use crate::fill::Fill;
 use crate::oracle::expected::Expected;
 
 /// The seed of a run that names none.
@@ -377,8 +378,8 @@ mod tests {
     use proptest::strategy::BoxedStrategy;
 
     use super::*;
+    use crate::buffer::Buffer;
     use crate::cases::Case;
-    use crate::data::Buffer;
 
     struct Doubled {
         x: Buffer,

@@ -1,7 +1,7 @@
 //! Test data that depend on a seed, a name and a counter alone: the same on every platform, in whatever order they are drawn.
 
-use std::fmt;
-use std::ops::{Deref, DerefMut};
+use crate::buffer::Buffer;
+use crate::fill::{Fill, nudged};
 
 /// A sequence of random bits: element `i` is a hash of the seed, the stream's name and `i`.
 #[derive(Clone, Copy)]
@@ -34,147 +34,6 @@ fn mix(bits: u64) -> u64 {
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     bits ^ (bits >> 31)
-}
-
-/// What kind of numbers a case is filled with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
-    /// Nearly normal with mean 0 and variance 1, all 24 bits used.
-    Normal,
-    /// Uniform between -1 and 1.
-    Uniform,
-    /// Either sign, magnitudes from 2^-30 to 2^30.
-    Wide,
-    /// Normal numbers in pairs that all but cancel when they, or their products with factors, are added.
-    Cancelling,
-    /// Subnormal numbers, and small ones whose products are subnormal.
-    Subnormal,
-    /// Magnitudes at both ends of the range of `f32`.
-    Extreme,
-    /// Normal numbers among which there are zeros of both signs, the smallest and largest subnormal and normal numbers, and 1e30.
-    Special,
-    /// As [`Special`](Self::Special), with infinities and NaN.
-    NonFinite,
-}
-
-impl Fill {
-    /// Every fill, the plainest first.
-    pub const ALL: [Self; 8] = [
-        Self::Normal,
-        Self::Uniform,
-        Self::Wide,
-        Self::Cancelling,
-        Self::Subnormal,
-        Self::Extreme,
-        Self::Special,
-        Self::NonFinite,
-    ];
-
-    /// Its name, as printed with a case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Uniform => "uniform",
-            Self::Wide => "wide",
-            Self::Cancelling => "cancelling",
-            Self::Subnormal => "subnormal",
-            Self::Extreme => "extreme",
-            Self::Special => "special",
-            Self::NonFinite => "non-finite",
-        }
-    }
-
-    /// Whether all its numbers are finite, so that an oracle can say what must come out.
-    pub fn is_finite(self) -> bool {
-        self != Self::NonFinite
-    }
-
-    /// Element `index` of `stream`.
-    fn value(self, stream: Stream, index: usize) -> f32 {
-        let index = index as u64;
-        let bits = |draw: u64| stream.bits(4 * index + draw);
-        match self {
-            Self::Normal => normal(bits(0), bits(1)),
-            Self::Uniform => bits(0) as i64 as f32 * power_of_two(-63),
-            Self::Wide => signed_power(bits(0), -30, 60),
-            Self::Cancelling => {
-                let first = index & !1;
-                let value = normal(stream.bits(4 * first), stream.bits(4 * first + 1));
-                if index == first { value } else { -nudged(value, bits(2)) }
-            }
-            Self::Subnormal if bits(1).is_multiple_of(2) => {
-                f32::from_bits(bits(0) as u32 & 0x807F_FFFF)
-            }
-            Self::Subnormal => signed_power(bits(0), -126, 64),
-            Self::Extreme if bits(1).is_multiple_of(2) => signed_power(bits(0), -126, 26),
-            Self::Extreme => signed_power(bits(0), 100, 28),
-            Self::Special => salted(stream, index, &SPECIAL[4..]),
-            Self::NonFinite => salted(stream, index, &SPECIAL),
-        }
-    }
-}
-
-impl fmt::Display for Fill {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// The numbers that [`Fill::NonFinite`] mixes in; the first four are not finite.
-const SPECIAL: [f32; 18] = [
-    f32::INFINITY,
-    f32::NEG_INFINITY,
-    f32::NAN,
-    -f32::NAN,
-    0.0,
-    -0.0,
-    f32::from_bits(1),
-    -f32::from_bits(1),
-    f32::from_bits(0x007F_FFFF),
-    f32::MIN_POSITIVE,
-    -f32::MIN_POSITIVE,
-    f32::MAX,
-    f32::MIN,
-    1e30,
-    -1e30,
-    1.0,
-    -1.0,
-    f32::EPSILON,
-];
-
-/// A sum of four uniform numbers; integers until the last step, which rounds the same everywhere.
-fn normal(first: u64, second: u64) -> f32 {
-    let halves = [first >> 32, first & 0xFFFF_FFFF, second >> 32, second & 0xFFFF_FFFF];
-    let centred = halves.iter().sum::<u64>() as i64 - 2 * 0xFFFF_FFFF;
-    centred as f32 * (1.732_050_8 * power_of_two(-32))
-}
-
-/// Either sign, and an exponent among `exponents` from `lowest` on.
-fn signed_power(bits: u64, lowest: i32, exponents: u64) -> f32 {
-    let power = power_of_two(lowest + ((bits >> 32) % exponents) as i32);
-    f32::from_bits((bits as u32 & 0x807F_FFFF) | power.to_bits())
-}
-
-/// 2 to the power of `exponent`, exactly, for normal results: `powi` promises no precision.
-pub fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits(((exponent + 127) as u32) << 23)
-}
-
-/// A number that agrees with `value` in all but the last one to twelve bits.
-fn nudged(value: f32, bits: u64) -> f32 {
-    let changed = (1_u32 << (1 + bits % 12)) - 1;
-    f32::from_bits(value.to_bits() ^ ((bits >> 32) as u32 & changed))
-}
-
-/// Normal numbers with one element in 2 to 256, as the stream will have it, from `palette`. Where specials are rare, some results do
-/// not depend on any.
-fn salted(stream: Stream, index: u64, palette: &[f32]) -> f32 {
-    let one_in = 2 << stream.below(u64::MAX, 8);
-    if stream.below(4 * index, one_in) == 0 {
-        palette[stream.below(4 * index + 1, palette.len())]
-    } else {
-        normal(stream.bits(4 * index + 2), stream.bits(4 * index + 3))
-    }
 }
 
 /// The source of one case's data.
@@ -228,60 +87,10 @@ impl Data {
     }
 }
 
-/// Numbers in memory, begun anywhere within a vector, between margins that must stay as they are.
-#[derive(Clone)]
-pub struct Buffer {
-    storage: Vec<f32>,
-    start: usize,
-    length: usize,
-}
-
-impl Buffer {
-    const MARGIN: usize = 64;
-
-    /// A NaN that no kernel makes.
-    const UNTOUCHED: f32 = f32::from_bits(0x7FC5_A5A5);
-
-    fn new(offset: usize, length: usize, value: impl Fn(usize) -> f32) -> Self {
-        let start = Self::MARGIN + offset;
-        let mut storage = vec![Self::UNTOUCHED; start + length + Self::MARGIN];
-        for (i, element) in storage[start..][..length].iter_mut().enumerate() {
-            *element = value(i);
-        }
-        Self { storage, start, length }
-    }
-
-    /// Whether nothing was written outside.
-    pub fn margins_are_intact(&self) -> bool {
-        let (before, rest) = self.storage.split_at(self.start);
-        let margins = before.iter().chain(&rest[self.length..]);
-        margins.into_iter().all(|value| value.to_bits() == Self::UNTOUCHED.to_bits())
-    }
-}
-
-impl From<&[f32]> for Buffer {
-    fn from(values: &[f32]) -> Self {
-        Self::new(0, values.len(), |i| values[i])
-    }
-}
-
-impl Deref for Buffer {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.storage[self.start..][..self.length]
-    }
-}
-
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.storage[self.start..][..self.length]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fill::power_of_two;
 
     fn draw(fill: Fill, length: usize) -> Buffer {
         Data { seed: 1, fill }.values("x", length)
@@ -348,18 +157,5 @@ mod tests {
         };
         assert!(non_finite(Fill::NonFinite) > 100);
         assert!(Fill::ALL.into_iter().all(|fill| fill.is_finite() == (non_finite(fill) == 0)));
-    }
-
-    #[test]
-    fn a_write_outside_is_seen() {
-        for offset in [0, 15] {
-            let buffer = Buffer::new(offset, 5, |_| 0.0);
-            assert!(buffer.margins_are_intact());
-            for outside in [buffer.start - 1, buffer.start + 5] {
-                let mut buffer = buffer.clone();
-                buffer.storage[outside] = f32::NAN;
-                assert!(!buffer.margins_are_intact());
-            }
-        }
     }
 }

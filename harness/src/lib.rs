@@ -2,11 +2,13 @@
 //! against PyTorch.
 #![forbid(unsafe_code)]
 
+pub mod buffer;
 pub mod cases;
 pub mod check;
 pub mod compare;
 pub mod coverage;
 pub mod data;
+pub mod fill;
 pub mod golden;
 pub mod machine;
 pub mod oracle;

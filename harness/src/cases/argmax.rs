@@ -6,7 +6,9 @@ use lfm2_kernels::simd::LANES;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, exactly, one_of, shapes};
-use crate::data::{Buffer, Data, Fill};
+use crate::buffer::Buffer;
+use crate::data::Data;
+use crate::fill::Fill;
 use crate::oracle::expected::{Expected, expected_argmax};
 
 pub const OP: Op = Op { name: "argmax", dimensions: &["length"], fixed_shapes, drawn_shapes, make };

@@ -4,7 +4,9 @@ use lfm2_kernels::ops::{self, CacheElement, KeyValueCache};
 use proptest::strategy::{BoxedStrategy, Strategy};
 
 use super::{Case, Op, Output, Shape, Sizes, Weights, among, between, exactly, one_of, shapes};
-use crate::data::{Buffer, Data, power_of_two};
+use crate::buffer::Buffer;
+use crate::data::Data;
+use crate::fill::power_of_two;
 use crate::oracle::expected::{Expected, expected_attention};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {

@@ -5,7 +5,9 @@ use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
-use crate::data::{Buffer, Data, Fill, power_of_two};
+use crate::buffer::Buffer;
+use crate::data::Data;
+use crate::fill::{Fill, power_of_two};
 use crate::oracle::expected::{Expected, expected_add, expected_multiply, expected_silu_multiply};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {

@@ -4,7 +4,8 @@ use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, among, between, one_of, shapes};
-use crate::data::{Buffer, Data};
+use crate::buffer::Buffer;
+use crate::data::Data;
 use crate::oracle::expected::{Expected, expected_linear};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {

@@ -3,7 +3,8 @@ use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
-use crate::data::{Buffer, Data};
+use crate::buffer::Buffer;
+use crate::data::Data;
 use crate::oracle::expected::{Expected, expected_rms_norm};
 
 pub const OP: Op =

@@ -3,7 +3,8 @@ use lfm2_kernels::ops::{self, RopeTable};
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, among, between, one_of, shapes};
-use crate::data::{Buffer, Data};
+use crate::buffer::Buffer;
+use crate::data::Data;
 use crate::oracle::expected::{Expected, expected_rope};
 
 pub const OP: Op = Op {

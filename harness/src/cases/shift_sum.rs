@@ -2,7 +2,8 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::ops::{self, ShiftAxis, ShiftSumState, ShortConv};
 
 use super::{Case, Op, Output, Shape, exactly, short_conv};
-use crate::data::{Buffer, Data};
+use crate::buffer::Buffer;
+use crate::data::Data;
 use crate::oracle;
 use crate::oracle::expected::{Expected, expected_add_shifted_chunks, expected_shift_sum};
 

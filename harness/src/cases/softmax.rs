@@ -3,7 +3,8 @@ use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
-use crate::data::{Buffer, Fill, power_of_two};
+use crate::buffer::Buffer;
+use crate::fill::{Fill, power_of_two};
 use crate::oracle::expected::{Expected, expected_softmax};
 
 pub const OP: Op = Op {

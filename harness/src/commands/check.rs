@@ -7,7 +7,7 @@ use clap::Args;
 use lfm2_harness::cases::{OPS, Op};
 use lfm2_harness::check::{DEFAULT_CASES, DEFAULT_SEED, Outcome, Report, case_count, check};
 use lfm2_harness::compare::Errors;
-use lfm2_harness::data::Fill;
+use lfm2_harness::fill::Fill;
 use lfm2_kernels::Isa;
 use regex::Regex;
 use serde::Serialize;

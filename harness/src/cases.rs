@@ -16,6 +16,7 @@ mod attention;
 mod element_wise;
 mod embedding;
 mod linear;
+mod model;
 mod rms_norm;
 mod rope;
 mod shift_sum;
@@ -44,6 +45,7 @@ pub const OPS: &[Op] = &[
     element_wise::ADD,
     element_wise::MULTIPLY,
     argmax::OP,
+    model::OP,
 ];
 
 /// An operation: how its cases are drawn and made.
@@ -72,6 +74,16 @@ pub trait Case: Sync {
     /// Another way to some of the outputs, which must give the same bits: one row at a time.
     fn run_by_rows(&self, _isa: Isa) -> Vec<Output> {
         Vec::new()
+    }
+
+    /// Whether integers are added and multiplied exactly, so that nothing but the exact result is right.
+    fn is_exact_on_integers(&self) -> bool {
+        false
+    }
+
+    /// How many of the rows of a result depend on one input alone, and of how many: a softmax of 1 and zeros, for instance.
+    fn saturated_rows(&self, _outputs: &[Output]) -> [usize; 2] {
+        [0, 0]
     }
 
     /// Whether [`expected`](Self::expected) holds for infinities and NaN, too.
@@ -104,6 +116,11 @@ impl Output {
 pub struct Shape(Vec<usize>);
 
 impl Shape {
+    /// As many sizes as an operation has dimensions.
+    pub(crate) fn new(sizes: Vec<usize>) -> Self {
+        Self(sizes)
+    }
+
     /// The sizes, as many as there are dimensions.
     pub(crate) fn sizes<const N: usize>(&self) -> [usize; N] {
         self.0[..].try_into().expect("a shape has a size for every dimension")

@@ -13,11 +13,14 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::cases::{Op, Output, Shape};
+use crate::case_line::{CaseLine, MOST_THREADS, Plan};
+use crate::cases::{Case, Op, Output};
 use crate::compare::{Errors, equal_bits, within_bounds};
 use crate::data::{Data, Stream};
 use crate::fill::Fill;
+use crate::hashes::{OpHashes, hash_outputs};
 use crate::oracle::expected::Expected;
+use crate::witness;
 
 /// The seed of a run that names none.
 pub const DEFAULT_SEED: u64 = 22287;
@@ -48,6 +51,8 @@ pub struct Report {
     pub op: Op,
     /// One for each instruction set that was asked for, in order.
     pub outcomes: Vec<Outcome>,
+    /// Of what the fixed shapes gave with ordinary data.
+    pub hashes: OpHashes,
 }
 
 /// What came of the cases of one operation on one instruction set.
@@ -57,6 +62,8 @@ pub struct Outcome {
     pub isa: Isa,
     /// How many cases ran, without those that looked for a simpler failure.
     pub cases: usize,
+    /// How many of them prove little: most of their first output is zero, or it is empty, or most rows are saturated.
+    pub mistrusted: usize,
     /// How near to their bounds the results came, for each of [`Fill::ALL`].
     pub errors_by_fill: [Errors; Fill::ALL.len()],
     /// The case whose error came nearest to its bound.
@@ -71,6 +78,22 @@ impl Outcome {
         let mut all = Errors::default();
         self.errors_by_fill.iter().for_each(|errors| all.merge(*errors));
         all
+    }
+
+    /// What is wrong with the cases as a whole: too few ran or can be trusted, or a bound is too wide to prove anything.
+    fn weakness(&self, planned: u64) -> Option<String> {
+        if (self.cases as u64) < planned {
+            return Some(format!("{} of {planned} cases ran", self.cases));
+        }
+        if 2 * self.mistrusted > self.cases {
+            return Some(format!(
+                "MISTRUSTED: {} of {} cases are mostly zeros or saturated",
+                self.mistrusted, self.cases
+            ));
+        }
+        let worst = self.errors_by_fill[Fill::Normal as usize].worst;
+        self.is_vacuous()
+            .then(|| format!("vacuous: no error came nearer to its bound than {worst:.1e} of it"))
     }
 
     /// Whether there were bounds, but no error of ordinary data came anywhere near one.
@@ -94,7 +117,8 @@ pub fn case_count(op: &Op, cases: u32) -> u64 {
     2 * (op.fixed_shapes)().len() as u64 + u64::from(cases)
 }
 
-/// Checks an operation: its fixed shapes, with ordinary data, and again with another fill and more threads, then `cases` random ones, which depend on `seed` alone. Each runs on every one of `isas`
+/// Checks an operation: its fixed shapes, with ordinary data, and again with another fill and more threads, always the same; then `cases`
+/// random ones, which depend on `seed` alone. Each runs on every one of `isas`
 /// and must give the bits of [`Scalar`] on one thread, and, where the data are finite, what the oracle expects.
 ///
 /// An instruction set that fails is left out of further cases; its failure is shrunk to the simplest case that still fails.
@@ -116,7 +140,26 @@ pub fn check(
             break;
         }
     }
-    Report { op: *op, outcomes: tally.outcomes }
+    for outcome in &mut tally.outcomes {
+        if let (None, Some(reason)) = (&outcome.failure, outcome.weakness(case_count(op, cases))) {
+            let case = outcome.worst_case.clone().unwrap_or_else(|| op.name.to_string());
+            outcome.failure = Some(Failure { case, reason });
+        }
+    }
+    Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
+}
+
+/// Runs one case again, on its instruction set: how near it came to its bounds.
+///
+/// # Errors
+///
+/// If it fails.
+pub fn replay(line: &CaseLine) -> Result<Errors, Failure> {
+    let CaseLine { op, isa, plan } = line;
+    match judge(plan, op, &[*isa]) {
+        Ok(judgement) => Ok(judgement.errors[0].1),
+        Err(failed) => Err(failure(plan, op, failed).1),
+    }
 }
 
 /// One call of [`check`].
@@ -131,20 +174,26 @@ impl Run<'_> {
     /// Runs all cases on `isas`, or until one fails on one of them.
     fn until_failure(&self, isas: &[Isa], tally: &mut Tally) -> Result<(), (Isa, Failure)> {
         tally.restart(isas);
-        let stream = Stream::new(self.seed, self.op.name);
+        let fixed = Stream::new(DEFAULT_SEED, self.op.name);
         for (i, shape) in (self.op.fixed_shapes)().into_iter().enumerate() {
-            let seed = stream.bits(i as u64) as u32;
+            let seed = fixed.bits(i as u64) as u32;
             let others = &Fill::ALL[1..];
             for (fill, threads) in [(Fill::Normal, 1), (others[i % others.len()], 2 + i % 2)] {
                 (self.before_case)();
                 let plan = Plan { shape: shape.clone(), seed, fill, threads };
-                let judgements = plan
-                    .judge(self.op, isas)
+                let judgement = judge(&plan, self.op, isas)
                     .map_err(|failed| self.simplify(&plan, failed, isas))?;
-                tally.add(self.op, &plan, judgements);
+                if fill == Fill::Normal {
+                    let fail = |reason| Failed { isa: isas[0], reason };
+                    let hash = hash_outputs(&judgement.reference)
+                        .map_err(|reason| failure(&plan, self.op, fail(reason)))?;
+                    let case = format!("{}:{seed}:{fill}", plan.shape.display(self.op));
+                    tally.hashes.insert(case, hash);
+                }
+                tally.add(self.op, &plan, &judgement);
             }
         }
-        self.random_cases(isas, stream, tally)
+        self.random_cases(isas, Stream::new(self.seed, self.op.name), tally)
     }
 
     /// The failure of a fixed shape: with ordinary data, or else on one thread, if it fails so as well.
@@ -152,11 +201,11 @@ impl Run<'_> {
         let simpler =
             [Plan { fill: Fill::Normal, ..plan.clone() }, Plan { threads: 1, ..plan.clone() }];
         for plan in simpler {
-            if let Err(failed) = plan.judge(self.op, isas) {
-                return plan.failure(self.op, failed);
+            if let Err(failed) = judge(&plan, self.op, isas) {
+                return failure(&plan, self.op, failed);
             }
         }
-        plan.failure(self.op, failed)
+        failure(plan, self.op, failed)
     }
 
     fn random_cases(
@@ -181,27 +230,27 @@ impl Run<'_> {
         let first_failure = RefCell::new(None);
         let counted = RefCell::new(tally);
         let result = runner.run(&plans, |plan| {
-            let judged = plan.judge(self.op, isas);
+            let judged = judge(&plan, self.op, isas);
             if first_failure.borrow().is_some() {
                 return judged.map(|_| ()).map_err(|failed| TestCaseError::fail(failed.reason));
             }
             (self.before_case)();
             match judged {
-                Ok(judgements) => {
-                    counted.borrow_mut().add(self.op, &plan, judgements);
+                Ok(judgement) => {
+                    counted.borrow_mut().add(self.op, &plan, &judgement);
                     Ok(())
                 }
                 Err(failed) => {
                     let reason = failed.reason.clone();
-                    first_failure.replace(Some(plan.failure(self.op, failed)));
+                    first_failure.replace(Some(failure(&plan, self.op, failed)));
                     Err(TestCaseError::fail(reason))
                 }
             }
         });
         match result {
             Ok(()) => Ok(()),
-            Err(TestError::Fail(_, simplest)) => Err(match simplest.judge(self.op, isas) {
-                Err(failed) => simplest.failure(self.op, failed),
+            Err(TestError::Fail(_, simplest)) => Err(match judge(&simplest, self.op, isas) {
+                Err(failed) => failure(&simplest, self.op, failed),
                 Ok(_) => {
                     let (isa, mut failure) = first_failure.take().expect("a case failed");
                     failure.reason += " (not on every run: the result is unstable)";
@@ -213,20 +262,10 @@ impl Run<'_> {
     }
 }
 
-/// All that makes a case of an operation, besides the instruction set.
-#[derive(Clone, Debug)]
-struct Plan {
-    shape: Shape,
-    seed: u32,
-    fill: Fill,
-    /// Of the pool that runs everything but the reference.
-    threads: usize,
-}
-
 /// Random cases; simpler ones first.
 fn plans(op: &Op) -> impl Strategy<Value = Plan> + use<> {
     let fills = [vec![Fill::Normal; 3], Fill::ALL.to_vec()].concat();
-    let threads = vec![1, 1, 1, 2, 3];
+    let threads = vec![1, 1, 1, 2, MOST_THREADS];
     ((op.drawn_shapes)(), any::<u32>().no_shrink(), select(fills), select(threads))
         .prop_map(|(shape, seed, fill, threads)| Plan { shape, seed, fill, threads })
 }
@@ -237,59 +276,84 @@ struct Failed {
     reason: String,
 }
 
-impl Plan {
-    fn failure(&self, op: &Op, failed: Failed) -> (Isa, Failure) {
-        let Failed { isa, reason } = failed;
-        (isa, Failure { case: self.line(op, isa), reason })
-    }
+fn failure(plan: &Plan, op: &Op, failed: Failed) -> (Isa, Failure) {
+    let Failed { isa, reason } = failed;
+    (isa, Failure { case: line(plan, op, isa), reason })
+}
 
-    fn line(&self, op: &Op, isa: Isa) -> String {
-        let Self { shape, seed, fill, threads } = self;
-        let line = format!("{}:{}:{isa}:{seed}:{fill}", op.name, shape.display(op));
-        if *threads == 1 { line } else { format!("{line}:threads={threads}") }
-    }
+fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
+    CaseLine { op: *op, isa, plan: plan.clone() }.to_string()
+}
 
-    /// Runs the case on every instruction set and compares.
-    fn judge(&self, op: &Op, isas: &[Isa]) -> Result<Vec<(Isa, Errors)>, Failed> {
-        let Some(&first) = isas.first() else { return Ok(Vec::new()) };
-        let fail = |isa| move |reason| Failed { isa, reason };
-        let data = Data { seed: self.seed.into(), fill: self.fill };
-        let case =
-            guarded("making the case", || (op.make)(&self.shape, data)).map_err(fail(first))?;
-        let scalar = Isa::Scalar(Scalar);
-        let reference = run(1, || case.run(scalar)).map_err(|reason| Failed {
-            isa: first,
-            reason: format!("scalar, which it is compared with: {reason}"),
-        })?;
-        let expected = if self.fill.is_finite() || case.defines_non_finite() {
-            Some(guarded("the oracle", || case.expected()).map_err(fail(first))?)
-        } else {
-            None
+/// A case that is right everywhere.
+struct Judgement {
+    /// What the scalar code gave.
+    reference: Vec<Output>,
+    /// How near each instruction set came to the bounds.
+    errors: Vec<(Isa, Errors)>,
+    /// Whether most of the first output is zero, or it is empty, or most of its rows are saturated.
+    is_trivial: bool,
+}
+
+/// Runs a case on every instruction set and compares.
+fn judge(plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
+    let first = *isas.first().expect("somewhere to run");
+    let fail = |isa| move |reason| Failed { isa, reason };
+    let data = Data { seed: plan.seed.into(), fill: plan.fill };
+    witness::announce(&line(plan, op, first));
+    let case = guarded("making the case", || (op.make)(&plan.shape, data)).map_err(fail(first))?;
+    let scalar = Isa::Scalar(Scalar);
+    let reference = run(1, || case.run(scalar)).map_err(|reason| Failed {
+        isa: first,
+        reason: format!("scalar, which it is compared with: {reason}"),
+    })?;
+    let expected = guarded("the oracle", || expected(&*case, plan.fill)).map_err(fail(first))?;
+    let mut errors = Vec::with_capacity(isas.len());
+    for &isa in isas {
+        witness::announce(&line(plan, op, isa));
+        let outputs = run(plan.threads, || case.run(isa)).map_err(fail(isa))?;
+        assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
+        same_outputs(&reference, &outputs).map_err(fail(isa))?;
+        run(plan.threads, || case.run_by_rows(isa))
+            .and_then(|by_rows| same_outputs(&reference, &by_rows))
+            .map_err(|reason| format!("one row at a time: {reason}"))
+            .map_err(fail(isa))?;
+        let of_isa = match &expected {
+            Some(expected) => near_outputs(expected, &outputs).map_err(fail(isa))?,
+            None => Errors::default(),
         };
-        let mut judgements = Vec::with_capacity(isas.len());
-        for &isa in isas {
-            let outputs = run(self.threads, || case.run(isa)).map_err(fail(isa))?;
-            assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
-            same_outputs(&reference, &outputs).map_err(fail(isa))?;
-            run(self.threads, || case.run_by_rows(isa))
-                .and_then(|by_rows| same_outputs(&reference, &by_rows))
-                .map_err(|reason| format!("one row at a time: {reason}"))
-                .map_err(fail(isa))?;
-            let errors = match &expected {
-                Some(expected) => near_outputs(expected, &outputs).map_err(fail(isa))?,
-                None => Errors::default(),
-            };
-            judgements.push((isa, errors));
-        }
-        Ok(judgements)
+        errors.push((isa, of_isa));
     }
+    witness::is_over();
+    let is_trivial = is_trivial(&reference[0].values, case.saturated_rows(&reference));
+    Ok(Judgement { reference, errors, is_trivial })
+}
+
+/// What the oracle demands, if it can say what data of that kind give.
+fn expected(case: &dyn Case, fill: Fill) -> Option<Vec<Vec<Expected>>> {
+    if !fill.is_finite() && !case.defines_non_finite() {
+        return None;
+    }
+    let mut expected = case.expected();
+    if fill == Fill::Integers && case.is_exact_on_integers() {
+        for expected in expected.iter_mut().flatten() {
+            assert_eq!(expected.value.fract(), 0.0, "sums of integers are integers");
+            expected.bound = 0.0;
+        }
+    }
+    Some(expected)
+}
+
+fn is_trivial(output: &[f32], [saturated, rows]: [usize; 2]) -> bool {
+    let zeros = output.iter().filter(|&&value| value == 0.0).count();
+    output.is_empty() || 2 * zeros > output.len() || 2 * saturated > rows
 }
 
 /// Runs a case in a pool of this many threads; nothing may be written beside an output.
 fn run(threads: usize, work: impl FnOnce() -> Vec<Output> + Send) -> Result<Vec<Output>, String> {
-    static POOLS: LazyLock<[ThreadPool; 3]> = LazyLock::new(|| {
-        [1, 2, 3].map(|threads| {
-            ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started")
+    static POOLS: LazyLock<[ThreadPool; MOST_THREADS]> = LazyLock::new(|| {
+        std::array::from_fn(|i| {
+            ThreadPoolBuilder::new().num_threads(i + 1).build().expect("threads can be started")
         })
     });
     let outputs = guarded("the operation", || POOLS[threads - 1].install(work))?;
@@ -334,6 +398,7 @@ fn near_outputs(expected: &[Vec<Expected>], outputs: &[Output]) -> Result<Errors
 /// What has come of the cases so far.
 struct Tally {
     outcomes: Vec<Outcome>,
+    hashes: OpHashes,
 }
 
 impl Tally {
@@ -341,11 +406,12 @@ impl Tally {
         let outcome = |&isa| Outcome {
             isa,
             cases: 0,
+            mistrusted: 0,
             errors_by_fill: [Errors::default(); Fill::ALL.len()],
             worst_case: None,
             failure: None,
         };
-        Self { outcomes: isas.iter().map(outcome).collect() }
+        Self { outcomes: isas.iter().map(outcome).collect(), hashes: OpHashes::new() }
     }
 
     fn outcome(&mut self, isa: Isa) -> &mut Outcome {
@@ -360,12 +426,13 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, op: &Op, plan: &Plan, judgements: Vec<(Isa, Errors)>) {
-        for (isa, errors) in judgements {
+    fn add(&mut self, op: &Op, plan: &Plan, judgement: &Judgement) {
+        for &(isa, errors) in &judgement.errors {
             let outcome = self.outcome(isa);
             outcome.cases += 1;
+            outcome.mistrusted += usize::from(judgement.is_trivial);
             if errors.worst > outcome.errors().worst {
-                outcome.worst_case = Some(plan.line(op, isa));
+                outcome.worst_case = Some(line(plan, op, isa));
             }
             outcome.errors_by_fill[plan.fill as usize].merge(errors);
         }
@@ -379,7 +446,7 @@ mod tests {
 
     use super::*;
     use crate::buffer::Buffer;
-    use crate::cases::Case;
+    use crate::cases::Shape;
 
     struct Doubled {
         x: Buffer,
@@ -535,7 +602,64 @@ mod tests {
         let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1e-6));
         assert!(outcome.failure.is_none() && !outcome.is_vacuous());
         let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1.0));
-        assert!(outcome.failure.is_none() && outcome.is_vacuous());
+        assert!(outcome.is_vacuous());
+        assert!(outcome.failure.expect("it proves nothing").reason.contains("vacuous"));
+    }
+
+    #[test]
+    fn cases_that_are_mostly_zeros_are_mistrusted() {
+        fn nothing(_: &[f32], out: &mut [f32]) {
+            out.fill(0.0);
+        }
+        let outcome = check_scalar(|shape, data| case(shape, data, nothing, 100.0));
+        assert_eq!(outcome.mistrusted, outcome.cases);
+        assert!(outcome.failure.expect("it does nothing").reason.contains("MISTRUSTED"));
+    }
+
+    #[test]
+    fn zeros_saturated_rows_and_empty_results_are_trivial() {
+        assert!(is_trivial(&[], [0, 0]));
+        assert!(is_trivial(&[0.0, -0.0, 1.0], [0, 0]));
+        assert!(!is_trivial(&[0.0, 1.0], [0, 0]));
+        assert!(is_trivial(&[1.0, 1.0], [2, 3]));
+        assert!(!is_trivial(&[1.0, 1.0], [1, 2]));
+    }
+
+    #[test]
+    fn too_few_cases_are_a_weakness() {
+        let outcome = check_scalar(|shape, data| case(shape, data, double, 0.0));
+        assert_eq!(outcome.weakness(202), None);
+        assert!(outcome.weakness(203).expect("one is missing").contains("202 of 203"));
+    }
+
+    #[test]
+    fn on_integers_nothing_but_the_exact_result_is_right() {
+        struct Exact(Doubled);
+
+        impl Case for Exact {
+            fn run(&self, isa: Isa) -> Vec<Output> {
+                self.0.run(isa)
+            }
+
+            fn expected(&self) -> Vec<Vec<Expected>> {
+                self.0.expected()
+            }
+
+            fn is_exact_on_integers(&self) -> bool {
+                true
+            }
+        }
+
+        fn nearly(x: &[f32], out: &mut [f32]) {
+            double(x, out);
+            out.iter_mut().for_each(|out| *out = out.next_up());
+        }
+        let failure = failure(|shape, data| {
+            let [length] = shape.sizes();
+            let x = data.values("x", length);
+            Box::new(Exact(Doubled { x, data, double: nearly, bound: 1e30 }))
+        });
+        assert!(failure.case.ends_with(":integers"), "{}", failure.case);
     }
 
     #[test]

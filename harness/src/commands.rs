@@ -10,6 +10,7 @@ mod generate;
 mod golden;
 mod isas;
 mod logits;
+mod merge;
 
 mod checkpoint;
 mod output;
@@ -30,6 +31,7 @@ pub const UNUSABLE: u8 = 2;
 pub enum Command {
     Isas(isas::IsasArguments),
     Check(check::CheckArguments),
+    Merge(merge::MergeArguments),
     Golden(golden::GoldenArguments),
     Logits(logits::LogitsArguments),
     Generate(generate::GenerateArguments),
@@ -41,6 +43,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(arguments) => {
             check::run(arguments).map_err(|failure| failure.to_string().into())
         }
+        Command::Merge(arguments) => merge::run(arguments),
         Command::Golden(arguments) => golden::run(arguments),
         Command::Logits(arguments) => logits::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),

@@ -109,6 +109,10 @@ mod tests {
             [
                 "normal 725af77fdb1b438a",
                 "uniform e950e0641612fd7e",
+                "integers a2ec1003276218bd",
+                "constant 548337b721db4816",
+                "sorted 7fb4d7f70d843813",
+                "zeros bdcfe23eef4aaf18",
                 "wide 270e00ef088ec96a",
                 "cancelling 03bbd0b04aaa97c4",
                 "subnormal 6abbdd016b2fd30a",
@@ -148,6 +152,15 @@ mod tests {
         assert!(draw(Fill::Subnormal, 1000).iter().filter(|x| x.is_subnormal()).count() > 300);
         let extreme = draw(Fill::Extreme, 1000);
         assert!(extreme.iter().all(|x| !(1e-29..1e29).contains(&x.abs()) && x.is_finite()));
+        let integers = draw(Fill::Integers, 1000);
+        assert!(integers.iter().all(|x| x.abs() <= 8.0 && x.fract() == 0.0));
+        let constant = draw(Fill::Constant, 1000);
+        assert!(constant.iter().all(|&x| x == constant[0]));
+        let sorted = draw(Fill::Sorted, 100_000);
+        assert!(sorted.is_sorted() || sorted.is_sorted_by(|a, b| a >= b));
+        let zeros = draw(Fill::Zeros, 1000);
+        let count = |bits| zeros.iter().filter(|x| x.to_bits() == bits).count();
+        assert!(count(0) > 200 && count(1 << 31) > 200 && zeros.iter().any(|&x| x != 0.0));
         for pair in draw(Fill::Cancelling, 1000).chunks(2) {
             assert!((pair[0] + pair[1]).abs() <= pair[0].abs() / 1000.0);
         }

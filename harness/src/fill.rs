@@ -1,6 +1,7 @@
 //! Kinds of numbers.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::data::Stream;
 
@@ -11,6 +12,14 @@ pub enum Fill {
     Normal,
     /// Uniform between -1 and 1.
     Uniform,
+    /// Integers from -8 to 8, whose sums and products are exact.
+    Integers,
+    /// One normal number, over and over.
+    Constant,
+    /// Ever larger, or ever smaller, in steps of about a thousandth.
+    Sorted,
+    /// Zeros of both signs, with a normal number after each, more or less.
+    Zeros,
     /// Either sign, magnitudes from 2^-30 to 2^30.
     Wide,
     /// Normal numbers in pairs that all but cancel when they, or their products with factors, are added.
@@ -27,9 +36,13 @@ pub enum Fill {
 
 impl Fill {
     /// Every fill, the plainest first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Normal,
         Self::Uniform,
+        Self::Integers,
+        Self::Constant,
+        Self::Sorted,
+        Self::Zeros,
         Self::Wide,
         Self::Cancelling,
         Self::Subnormal,
@@ -43,6 +56,10 @@ impl Fill {
         match self {
             Self::Normal => "normal",
             Self::Uniform => "uniform",
+            Self::Integers => "integers",
+            Self::Constant => "constant",
+            Self::Sorted => "sorted",
+            Self::Zeros => "zeros",
             Self::Wide => "wide",
             Self::Cancelling => "cancelling",
             Self::Subnormal => "subnormal",
@@ -64,6 +81,15 @@ impl Fill {
         match self {
             Self::Normal => normal(bits(0), bits(1)),
             Self::Uniform => bits(0) as i64 as f32 * power_of_two(-63),
+            Self::Integers => (bits(0) % 17) as f32 - 8.0,
+            Self::Constant => normal(stream.bits(0), stream.bits(1)),
+            Self::Sorted => {
+                let place = (index * 1024 + bits(0) % 1024) as i64 - 4 * 1024 * 1024;
+                let sign = if stream.bits(u64::MAX).is_multiple_of(2) { 1.0 } else { -1.0 };
+                sign * place as f32 * power_of_two(-20)
+            }
+            Self::Zeros if bits(2).is_multiple_of(2) => f32::from_bits(bits(0) as u32 & 1 << 31),
+            Self::Zeros => normal(bits(0), bits(1)),
             Self::Wide => signed_power(bits(0), -30, 60),
             Self::Cancelling => {
                 let first = index & !1;
@@ -79,6 +105,22 @@ impl Fill {
             Self::Special => salted(stream, index, &SPECIAL[4..]),
             Self::NonFinite => salted(stream, index, &SPECIAL),
         }
+    }
+}
+
+/// A name that no fill has.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("no data are named {name:?}: there are {}", Fill::ALL.map(Fill::name).join(", "))]
+pub struct UnknownFill {
+    name: String,
+}
+
+impl FromStr for Fill {
+    type Err = UnknownFill;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFill> {
+        let found = Self::ALL.into_iter().find(|fill| fill.name() == name);
+        found.ok_or_else(|| UnknownFill { name: name.into() })
     }
 }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buffer;
+pub mod case_line;
 pub mod cases;
 pub mod check;
 pub mod compare;
@@ -10,6 +11,8 @@ pub mod coverage;
 pub mod data;
 pub mod fill;
 pub mod golden;
+pub mod hashes;
 pub mod machine;
 pub mod oracle;
 pub mod random_model;
+pub mod witness;

@@ -370,3 +370,43 @@ fn generating_takes_the_most_likely_token_each_time() {
         assert!(memory[part].as_u64().is_some_and(|bytes| bytes > 0), "{part}");
     }
 }
+
+#[test]
+fn a_case_is_run_again_from_its_line() {
+    let line = "add:length=3:scalar:7:uniform:threads=2";
+    let text = printed(&["check", "--repro", line]);
+    assert!(text.starts_with(&format!("ok     {line}\n")), "{text}");
+    refused(&["check", "--repro", "add:width=3:scalar:7:uniform"], &["length=N"]);
+    refused(&["check", "--repro", "add:length=3:scalar:7:uniform", "--op", "add"], &["--op"]);
+    let list = printed(&["check", "--list", "--op", "^rope$"]);
+    assert!(list.contains("rope") && list.contains("theta") && list.contains("scalar"), "{list}");
+}
+
+#[test]
+fn results_of_machines_are_merged() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name| folder.path().join(name).display().to_string();
+    let (one, two, three) = (path("one"), path("two"), path("three"));
+    let result = printed(&["check", "--op", "^(add|argmax)$", "--cases", "4", "--json"]);
+    fs::write(&one, &result).expect("a file");
+    fs::write(&two, &result).expect("a file");
+    let mut changed: Value = serde_json::from_str(&result).expect("JSON");
+    changed["hashes"]["add"] = "0".into();
+    fs::write(&three, changed.to_string()).expect("a file");
+
+    let merged = json(&["merge", &one, &two, "--json"]);
+    assert_eq!(merged["is_right"], true);
+    let output = lfm2(&["merge", &one, &two, &three]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.lines().any(|line| line.starts_with("add") && line.ends_with("DIFFERS")),
+        "{text}"
+    );
+    assert!(text.lines().any(|line| line.starts_with("argmax") && line.ends_with("ok")), "{text}");
+
+    fs::write(&three, "{}").expect("a file");
+    refused(&["merge", &one, &three], &["three", "not a result"]);
+    refused(&["merge", &one, &path("absent")], &["absent"]);
+    refused(&["merge", &one], &["FILE"]);
+}

@@ -16,7 +16,8 @@ const MOST_BYTES: u64 = 20_000_000;
 const FOLDERS: [&str; 3] = ["ops", "blocks", "models"];
 
 /// The files beside them.
-const OTHERS: [&str; 4] = ["README.md", "generate.py", "manifest.json", "requirements.txt"];
+const OTHERS: [&str; 5] =
+    ["hashes.json", "README.md", "generate.py", "manifest.json", "requirements.txt"];
 
 #[derive(Deserialize)]
 struct Manifest {

@@ -139,6 +139,15 @@ impl Case for Attention {
         vec![Output::new("out", out)]
     }
 
+    /// Heads that attend to a single key.
+    fn saturated_rows(&self, outputs: &[Output]) -> [usize; 2] {
+        let heads = outputs[0].values.chunks_exact(self.head_dim);
+        let is_value = |head: &[f32]| self.values.chunks_exact(self.head_dim).any(|v| v == head);
+        let sees_several = self.values.len() > self.key_value_heads * self.head_dim;
+        let saturated = heads.clone().filter(|head| sees_several && is_value(head)).count();
+        [saturated, heads.len()]
+    }
+
     fn expected(&self) -> Vec<Vec<Expected>> {
         let out = expected_attention(
             &self.query,

@@ -18,19 +18,25 @@ pub const ADD: Op = op("add", |shape, data| {
     let [length] = shape.sizes();
     let x = data.values("x", length);
     let y = data.against("y", &x);
-    Box::new(ElementWise { run: ops::add, expected: expected_add, x, y })
+    Box::new(ElementWise { run: ops::add, expected: expected_add, is_exact: true, x, y })
 });
 
 pub const MULTIPLY: Op = op("multiply", |shape, data| {
     let [length] = shape.sizes();
     let (x, y) = (data.values("x", length), data.values("y", length));
-    Box::new(ElementWise { run: ops::multiply, expected: expected_multiply, x, y })
+    Box::new(ElementWise { run: ops::multiply, expected: expected_multiply, is_exact: true, x, y })
 });
 
 pub const SILU_MULTIPLY: Op = op("silu_multiply", |shape, data| {
     let [length] = shape.sizes();
     let (x, y) = (data.values("gate", length), data.values("up", length));
-    Box::new(ElementWise { run: ops::silu_multiply, expected: expected_silu_multiply, x, y })
+    Box::new(ElementWise {
+        run: ops::silu_multiply,
+        expected: expected_silu_multiply,
+        is_exact: false,
+        x,
+        y,
+    })
 });
 
 /// SiLU alone, over all that it does not round to 0 or to its argument.
@@ -47,7 +53,13 @@ pub const SILU: Op = op("silu", |shape, data| {
     }
     let mut y = data.poisoned("up", length);
     y.fill(1.0);
-    Box::new(ElementWise { run: ops::silu_multiply, expected: expected_silu_multiply, x, y })
+    Box::new(ElementWise {
+        run: ops::silu_multiply,
+        expected: expected_silu_multiply,
+        is_exact: false,
+        x,
+        y,
+    })
 });
 
 /// Elements that are shared by threads.
@@ -69,6 +81,8 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 struct ElementWise {
     run: fn(Isa, &mut [f32], &[f32]),
     expected: fn(&[f32], &[f32]) -> Vec<Expected>,
+    /// Whether integers give integers.
+    is_exact: bool,
     x: Buffer,
     y: Buffer,
 }
@@ -78,6 +92,10 @@ impl Case for ElementWise {
         let mut x = self.x.clone();
         (self.run)(isa, &mut x, &self.y);
         vec![Output::new("x", x)]
+    }
+
+    fn is_exact_on_integers(&self) -> bool {
+        self.is_exact
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {

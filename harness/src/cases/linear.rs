@@ -97,6 +97,10 @@ impl Case for Linear {
         vec![Output::new("out", out)]
     }
 
+    fn is_exact_on_integers(&self) -> bool {
+        true
+    }
+
     fn expected(&self) -> Vec<Vec<Expected>> {
         if self.rows == 0 {
             return vec![Vec::new()];

@@ -9,7 +9,7 @@ use crate::oracle::expected::{Expected, expected_rope};
 
 pub const OP: Op = Op {
     name: "rope",
-    dimensions: &["rows", "heads", "half_head_dim", "first_position", "step", "theta"],
+    dimensions: &["rows", "heads", "half_head_dim", "position", "step", "theta"],
     fixed_shapes,
     drawn_shapes,
     make,

@@ -89,6 +89,10 @@ impl Case for Convolution {
         vec![Output::new("out", out), Output::new("state", state)]
     }
 
+    fn is_exact_on_integers(&self) -> bool {
+        true
+    }
+
     fn expected(&self) -> Vec<Vec<Expected>> {
         let bias = self.bias.as_deref();
         let (out, state) =

@@ -21,7 +21,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// The version of the JSON that commands print. It grows when a field changes its meaning or goes, not when one is added.
-const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 1;
 
 #[derive(Serialize)]
 struct Document<'a, T> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lfm2_harness::cases::{OPS, Op};
 use lfm2_harness::check::{DEFAULT_CASES, DEFAULT_SEED, cases_from_environment, check};
 use lfm2_harness::coverage::Coverage;
+use lfm2_harness::hashes::{Change, Hashes};
 use lfm2_kernels::Isa;
 use libtest_mimic::{Failed, Trial};
 
@@ -24,9 +25,12 @@ fn holds(op: &Op, coverage: &Coverage) -> Result<(), Failed> {
     let mut failures = Vec::new();
     for outcome in report.outcomes {
         coverage.record(op.name, outcome.isa, outcome.cases);
-        failures.extend(
-            outcome.failure.map(|failure| format!("{}\n    {}", failure.case, failure.reason)),
-        );
+        failures.extend(outcome.failure.map(|failure| {
+            format!("lfm2 check --repro '{}'\n    {}", failure.case, failure.reason)
+        }));
+    }
+    for Change { case, kept, found } in Hashes::kept()?.changes(op.name, &report.hashes) {
+        failures.push(format!("hash of {case}: {found:?} instead of {kept:?}"));
     }
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }

@@ -1,0 +1,115 @@
+//! What was under way when a process died: each thread writes the line of its case to a file before it runs, and another process,
+//! which waits, reads them.
+
+use std::cell::OnceCell;
+use std::env;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// Names the file; set where somebody waits.
+const VARIABLE: &str = "LFM2_CASES_UNDER_WAY";
+
+/// Bytes that a thread's line takes, padded with spaces.
+const SLOT: usize = 256;
+
+static FILE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
+    let file = File::options().write(true).open(env::var_os(VARIABLE)?).ok()?;
+    Some(Mutex::new(file))
+});
+
+/// Notes that this thread is about to run `case`. Nothing happens if nobody waits.
+pub fn announce(case: &impl Display) {
+    write_slot(&case.to_string());
+}
+
+/// Notes that this thread's case is over.
+pub fn is_over() {
+    write_slot("");
+}
+
+fn write_slot(line: &str) {
+    thread_local! {
+        static PLACE: OnceCell<u64> = const { OnceCell::new() };
+    }
+    static PLACES: AtomicU64 = AtomicU64::new(0);
+
+    let Some(file) = &*FILE else { return };
+    let place =
+        PLACE.with(|place| *place.get_or_init(|| PLACES.fetch_add(SLOT as u64, Ordering::Relaxed)));
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    // A case whose line cannot be written must run nevertheless.
+    let _ = file
+        .seek(SeekFrom::Start(place))
+        .and_then(|_| file.write_all(format!("{line:SLOT$}").as_bytes()));
+}
+
+/// Runs this program again with the same arguments, waits, and returns its exit status, or `crashed` after it printed the cases
+/// that a crash interrupted.
+///
+/// Nothing is returned to the process that is to do the work: the second one, or the first where no second one can be started.
+pub fn supervise(crashed: u8) -> Option<ExitCode> {
+    if env::var_os(VARIABLE).is_some() {
+        return None;
+    }
+    let file = tempfile::NamedTempFile::new().ok()?;
+    let status = this_program().ok()?.env(VARIABLE, file.path()).status().ok()?;
+    if let Some(code) = status.code() {
+        return Some(ExitCode::from(u8::try_from(code).unwrap_or(crashed)));
+    }
+    let lines = std::fs::read_to_string(file.path()).unwrap_or_default();
+    // Standard error may be closed; the exit status tells as well.
+    let _ = writeln!(io::stderr(), "{}", report(&status.to_string(), &lines));
+    Some(ExitCode::from(crashed))
+}
+
+fn report(status: &str, lines: &str) -> String {
+    let mut text = format!("CRASHED: {status}, while it ran");
+    let mut count = 0;
+    for slot in lines.as_bytes().chunks(SLOT) {
+        let line = String::from_utf8_lossy(slot);
+        let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        if !line.is_empty() {
+            text += &format!("\n    lfm2 check --repro '{line}'");
+            count += 1;
+        }
+    }
+    if count == 0 {
+        text += " no case";
+    }
+    text
+}
+
+/// Through the emulator where this runs in one.
+fn this_program() -> io::Result<Command> {
+    let program = env::current_exe()?;
+    let runner = env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let mut command = match words.next() {
+        Some(emulator) if cfg!(target_arch = "aarch64") => {
+            let mut command = Command::new(emulator);
+            command.args(words).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    };
+    command.args(env::args_os().skip(1));
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_every_case_under_way() {
+        let slots = format!("{:SLOT$}{:SLOT$}{:SLOT$}", "add:length=1", "", "rope:rows=2");
+        let text = report("signal: 11 (SIGSEGV)", &slots);
+        let expected = "CRASHED: signal: 11 (SIGSEGV), while it ran\n    lfm2 check --repro 'add:length=1'\n    lfm2 check --repro 'rope:rows=2'";
+        assert_eq!(text, expected);
+        assert!(report("signal: 9", "").ends_with("no case"));
+    }
+}

@@ -58,6 +58,11 @@ pub fn supervise(crashed: u8) -> Option<ExitCode> {
     let file = tempfile::NamedTempFile::new().ok()?;
     let status = this_program().ok()?.env(VARIABLE, file.path()).status().ok()?;
     if let Some(code) = status.code() {
+        // Under an emulator, a program of the other architecture starts and ends with this.
+        const CANNOT_BE_STARTED: i32 = 127;
+        if code == CANNOT_BE_STARTED {
+            return None;
+        }
         return Some(ExitCode::from(u8::try_from(code).unwrap_or(crashed)));
     }
     let lines = std::fs::read_to_string(file.path()).unwrap_or_default();

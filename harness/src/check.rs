@@ -18,7 +18,7 @@ use crate::cases::{Case, Op, Output};
 use crate::compare::{Errors, equal_bits, within_bounds};
 use crate::data::{Data, Stream};
 use crate::fill::Fill;
-use crate::hashes::{OpHashes, hash_outputs};
+use crate::hashes::{Change, Hashes, OpHashes, hash_outputs};
 use crate::oracle::expected::Expected;
 use crate::witness;
 
@@ -55,6 +55,31 @@ pub struct Report {
     pub hashes: OpHashes,
 }
 
+impl Report {
+    /// Where its hashes are not those kept. Of an operation that failed only some cases ran, so nothing is compared.
+    pub fn changes(&self, kept: &Hashes) -> Vec<Change> {
+        match self.outcomes.iter().all(|outcome| outcome.failure.is_none()) {
+            true => kept.changes(self.op.name, &self.hashes),
+            false => Vec::new(),
+        }
+    }
+
+    /// All that is wrong, but for hashes: a text each.
+    pub fn complaints(&self) -> Vec<String> {
+        self.outcomes.iter().filter_map(|outcome| outcome.complaint(&self.op)).collect()
+    }
+}
+
+/// What there is to say of hashes that are not those kept, if there are any.
+pub fn hash_complaint(op: &Op, changes: &[Change]) -> Option<String> {
+    let Change { case, kept, found } = changes.first()?;
+    let count = changes.len();
+    Some(format!(
+        "{}: other hashes than those kept: {count}; the first is of {case}: {found:?} instead of {kept:?}",
+        op.name
+    ))
+}
+
 /// What came of the cases of one operation on one instruction set.
 #[derive(Clone)]
 pub struct Outcome {
@@ -70,6 +95,9 @@ pub struct Outcome {
     pub worst_case: Option<String>,
     /// The simplest case that failed.
     pub failure: Option<Failure>,
+    /// If none failed, what is wrong with the cases as a whole: too few ran or can be trusted, or a bound is too wide to prove
+    /// anything.
+    pub weakness: Option<String>,
 }
 
 impl Outcome {
@@ -80,9 +108,22 @@ impl Outcome {
         all
     }
 
-    /// What is wrong with the cases as a whole: too few ran or can be trusted, or a bound is too wide to prove anything.
-    fn weakness(&self, planned: u64) -> Option<String> {
-        if (self.cases as u64) < planned {
+    /// Whether nothing is wrong.
+    pub fn is_right(&self) -> bool {
+        self.failure.is_none() && self.weakness.is_none()
+    }
+
+    /// What is wrong, with the command that shows it where a single case does.
+    fn complaint(&self, op: &Op) -> Option<String> {
+        if let Some(Failure { case, reason }) = &self.failure {
+            return Some(format!("lfm2 check --repro '{case}'\n       {reason}"));
+        }
+        let weakness = self.weakness.as_ref()?;
+        Some(format!("{} on {}: {weakness}", op.name, self.isa))
+    }
+
+    fn find_weakness(&self, planned: u64) -> Option<String> {
+        if self.cases == 0 || (self.cases as u64) < planned {
             return Some(format!("{} of {planned} cases ran", self.cases));
         }
         if 2 * self.mistrusted > self.cases {
@@ -140,11 +181,8 @@ pub fn check(
             break;
         }
     }
-    for outcome in &mut tally.outcomes {
-        if let (None, Some(reason)) = (&outcome.failure, outcome.weakness(case_count(op, cases))) {
-            let case = outcome.worst_case.clone().unwrap_or_else(|| op.name.to_string());
-            outcome.failure = Some(Failure { case, reason });
-        }
+    for outcome in tally.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
+        outcome.weakness = outcome.find_weakness(case_count(op, cases));
     }
     Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
 }
@@ -410,6 +448,7 @@ impl Tally {
             errors_by_fill: [Errors::default(); Fill::ALL.len()],
             worst_case: None,
             failure: None,
+            weakness: None,
         };
         Self { outcomes: isas.iter().map(outcome).collect(), hashes: OpHashes::new() }
     }
@@ -510,6 +549,7 @@ mod tests {
     fn what_is_right_passes_and_every_case_is_counted() {
         let outcome = check_scalar(|shape, data| case(shape, data, double, 0.0));
         assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        assert!(outcome.is_right(), "{:?}", outcome.weakness);
         assert_eq!(outcome.cases, 202);
         assert_eq!(outcome.errors().worst, 0.0);
         assert_eq!(outcome.errors().exact, outcome.errors().bounded);
@@ -600,10 +640,10 @@ mod tests {
             out.iter_mut().for_each(|out| *out = out.next_up());
         }
         let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1e-6));
-        assert!(outcome.failure.is_none() && !outcome.is_vacuous());
+        assert!(outcome.is_right() && !outcome.is_vacuous());
         let outcome = check_scalar(|shape, data| case(shape, data, nearly, 1.0));
         assert!(outcome.is_vacuous());
-        assert!(outcome.failure.expect("it proves nothing").reason.contains("vacuous"));
+        assert!(outcome.weakness.expect("it proves nothing").contains("vacuous"));
     }
 
     #[test]
@@ -613,7 +653,7 @@ mod tests {
         }
         let outcome = check_scalar(|shape, data| case(shape, data, nothing, 100.0));
         assert_eq!(outcome.mistrusted, outcome.cases);
-        assert!(outcome.failure.expect("it does nothing").reason.contains("MISTRUSTED"));
+        assert!(outcome.weakness.expect("it does nothing").contains("MISTRUSTED"));
     }
 
     #[test]
@@ -628,8 +668,37 @@ mod tests {
     #[test]
     fn too_few_cases_are_a_weakness() {
         let outcome = check_scalar(|shape, data| case(shape, data, double, 0.0));
-        assert_eq!(outcome.weakness(202), None);
-        assert!(outcome.weakness(203).expect("one is missing").contains("202 of 203"));
+        assert_eq!(outcome.find_weakness(202), None);
+        assert!(outcome.find_weakness(203).expect("one is missing").contains("202 of 203"));
+    }
+
+    #[test]
+    fn only_a_failed_case_has_a_command_that_shows_it() {
+        let weak = || check_scalar(|shape, data| case(shape, data, |_, out| out.fill(0.0), 100.0));
+        let wrong = || check_scalar(|shape, data| case(shape, data, |_, out| out.fill(0.0), 1e-9));
+        let complaints = |outcome: Outcome| {
+            let op = Op { name: "double", ..crate::cases::OPS[0] };
+            Report { op, outcomes: vec![outcome], hashes: OpHashes::new() }.complaints()
+        };
+        let [weak, wrong] = [complaints(weak()), complaints(wrong())].map(|all| all.concat());
+        assert!(weak.starts_with("double on scalar: MISTRUSTED"), "{weak}");
+        assert!(wrong.starts_with("lfm2 check --repro 'double:length=3:scalar:"), "{wrong}");
+    }
+
+    #[test]
+    fn hashes_are_compared_unless_a_case_failed() {
+        let mut outcome = check_scalar(|shape, data| case(shape, data, double, 0.0));
+        let report = |outcome: &Outcome| Report {
+            op: Op { name: "double", ..crate::cases::OPS[0] },
+            outcomes: vec![outcome.clone()],
+            hashes: OpHashes::from([("a".into(), "1".into())]),
+        };
+        let changes = report(&outcome).changes(&Hashes::new());
+        assert_eq!(changes.len(), 1);
+        let complaint = hash_complaint(&report(&outcome).op, &changes).expect("a change");
+        assert!(complaint.contains("kept: 1; the first is of a"), "{complaint}");
+        outcome.failure = Some(Failure { case: "c".into(), reason: "r".into() });
+        assert_eq!(report(&outcome).changes(&Hashes::new()), []);
     }
 
     #[test]

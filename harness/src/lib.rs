@@ -9,6 +9,7 @@ pub mod check;
 pub mod compare;
 pub mod coverage;
 pub mod data;
+pub mod emulator;
 pub mod fill;
 pub mod golden;
 pub mod hashes;

@@ -3,12 +3,13 @@
 
 use std::cell::OnceCell;
 use std::env;
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
+
+use crate::emulator;
 
 /// Names the file; set where somebody waits.
 const VARIABLE: &str = "LFM2_CASES_UNDER_WAY";
@@ -22,8 +23,8 @@ static FILE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
 });
 
 /// Notes that this thread is about to run `case`. Nothing happens if nobody waits.
-pub fn announce(case: &impl Display) {
-    write_slot(&case.to_string());
+pub fn announce(case: &str) {
+    write_slot(case);
 }
 
 /// Notes that this thread's case is over.
@@ -88,19 +89,8 @@ fn report(status: &str, lines: &str) -> String {
     text
 }
 
-/// Through the emulator where this runs in one.
 fn this_program() -> io::Result<Command> {
-    let program = env::current_exe()?;
-    let runner = env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default();
-    let mut words = runner.split_whitespace();
-    let mut command = match words.next() {
-        Some(emulator) if cfg!(target_arch = "aarch64") => {
-            let mut command = Command::new(emulator);
-            command.args(words).arg(program);
-            command
-        }
-        _ => Command::new(program),
-    };
+    let mut command = emulator::command(env::current_exe()?);
     command.args(env::args_os().skip(1));
     Ok(command)
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
+use lfm2_harness::emulator;
 use lfm2_kernels::Isa;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -11,17 +12,7 @@ use tempfile::TempDir;
 
 /// The command, through the emulator where the tests themselves run in one.
 fn lfm2(arguments: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_lfm2");
-    let runner = std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER");
-    let mut command = match runner {
-        Ok(runner) if cfg!(target_arch = "aarch64") => {
-            let mut words = runner.split_whitespace();
-            let mut command = Command::new(words.next().expect("a runner"));
-            command.args(words).arg(program);
-            command
-        }
-        _ => Command::new(program),
-    };
+    let mut command = emulator::command(env!("CARGO_BIN_EXE_lfm2"));
     command.args(arguments).output().expect("the command can be started")
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use lfm2_harness::case_line::CaseLine;
 use lfm2_harness::cases::{OPS, Op};
 use lfm2_harness::check::{
-    DEFAULT_CASES, DEFAULT_SEED, Outcome, Report, case_count, check, replay,
+    DEFAULT_CASES, DEFAULT_SEED, Outcome, Report, case_count, check, hash_complaint, replay,
 };
 use lfm2_harness::compare::Errors;
 use lfm2_harness::fill::Fill;
@@ -61,7 +61,7 @@ pub struct CheckArguments {
     list: bool,
 
     /// Keep the hashes that were found, in fixtures/hashes.json of the source tree that this was built from, and print what changed
-    #[arg(long, conflicts_with_all = ["repro", "list"])]
+    #[arg(long, conflicts_with_all = ["repro", "list", "json"])]
     bless: bool,
 }
 
@@ -104,19 +104,18 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(report: &'a Report, kept: &Hashes) -> Self {
-        // Of an operation that failed, only some cases ran.
-        let has_failed = report.outcomes.iter().any(|outcome| outcome.failure.is_some());
-        let changes = match has_failed {
-            true => Vec::new(),
-            false => kept.changes(report.op.name, &report.hashes),
-        };
-        Self { report, changes }
+        Self { report, changes: report.changes(kept) }
     }
 
     fn is_right(&self) -> bool {
         let outcomes = &self.report.outcomes;
-        let is_right = |outcome: &Outcome| outcome.failure.is_none() && outcome.cases > 0;
-        !outcomes.is_empty() && outcomes.iter().all(is_right) && self.changes.is_empty()
+        !outcomes.is_empty() && outcomes.iter().all(Outcome::is_right) && self.changes.is_empty()
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut complaints = self.report.complaints();
+        complaints.extend(hash_complaint(&self.report.op, &self.changes));
+        complaints
     }
 }
 
@@ -152,18 +151,14 @@ fn list(ops: &[&Op], isas: &[Isa], cases: u32) -> String {
 
 /// Keeps the hashes, if all that was checked is right.
 fn bless(reports: &[Report], kept: Hashes) -> Result<ExitCode, Failure> {
-    let failures: Vec<_> = reports
-        .iter()
-        .flat_map(|report| &report.outcomes)
-        .filter_map(|o| o.failure.as_ref())
-        .collect();
-    if !failures.is_empty() {
-        let lines = failures.iter().map(|f| format!("\nFAILED {}\n       {}", f.case, f.reason));
-        print(&(lines.collect::<String>() + "\n\nnothing is kept\n"))?;
+    let complaints: Vec<String> = reports.iter().flat_map(Report::complaints).collect();
+    if !complaints.is_empty() {
+        print(&(remarks(&complaints) + "\nnothing is kept\n"))?;
         return Ok(ExitCode::from(FAILED));
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/hashes.json");
     let mut hashes = kept.clone();
+    hashes.operations.retain(|name, _| OPS.iter().any(|op| op.name == name));
     let mut count = 0;
     for report in reports {
         for Change { case, kept, found } in kept.changes(report.op.name, &report.hashes) {
@@ -208,33 +203,23 @@ fn summary(isas: &[Isa], checks: &[Check]) -> String {
         text += &format!("  {isa:>14}");
     }
     text += "\n";
-    let mut remarks = String::new();
-    for Check { report, changes } in checks {
+    for Check { report, .. } in checks {
         let worst =
             report.outcomes.iter().map(Outcome::errors).max_by(|a, b| a.worst.total_cmp(&b.worst));
         let worst = worst.map_or("-".to_string(), error_fraction);
         text += &format!("{:18} {worst:>11}", report.op.name);
         for outcome in &report.outcomes {
-            let result = if outcome.failure.is_some() { "FAILED" } else { "ok" };
+            let result = if outcome.is_right() { "ok" } else { "FAILED" };
             text += &format!("  {:>7} {result:6}", outcome.cases);
-            if let Some(failure) = &outcome.failure {
-                remarks += &format!(
-                    "\nFAILED lfm2 check --repro '{}'\n       {}\n",
-                    failure.case, failure.reason
-                );
-            }
         }
         text.truncate(text.trim_end().len());
         text += "\n";
-        if let Some(Change { case, kept, found }) = changes.first() {
-            remarks += &format!(
-                "\nFAILED {}: {} with other hashes than those kept; the first is {case}: {found:?} instead of {kept:?}\n",
-                report.op.name,
-                counted(changes.len(), "case")
-            );
-        }
     }
-    text + &remarks
+    text + &remarks(&checks.iter().flat_map(Check::complaints).collect::<Vec<_>>())
+}
+
+fn remarks(complaints: &[String]) -> String {
+    complaints.iter().map(|complaint| format!("\nFAILED {complaint}\n")).collect()
 }
 
 fn error_fraction(errors: Errors) -> String {
@@ -326,9 +311,9 @@ fn rows(report: &Report) -> impl Iterator<Item = Row<'_>> {
             bounded_elements: errors.bounded,
             exact_elements: errors.exact,
             is_vacuous: outcome.is_vacuous(),
-            result: if failure.is_some() { "failed" } else { "ok" },
+            result: if outcome.is_right() { "ok" } else { "failed" },
             failed_case: failure.map(|failure| &*failure.case),
-            reason: failure.map(|failure| &*failure.reason),
+            reason: failure.map(|failure| &*failure.reason).or(outcome.weakness.as_deref()),
         }
     })
 }

@@ -8,6 +8,7 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::simd::IsaError;
 
 use crate::cases::{OPS, Op, Shape};
+use crate::data::Data;
 use crate::fill::{Fill, UnknownFill};
 
 /// The most threads that a case runs on.
@@ -24,6 +25,13 @@ pub struct Plan {
     pub fill: Fill,
     /// Threads of the pool that runs everything but the reference, 1 to [`MOST_THREADS`].
     pub threads: usize,
+}
+
+impl Plan {
+    /// Where the case's numbers come from.
+    pub fn data(&self) -> Data {
+        Data { seed: self.seed.into(), fill: self.fill }
+    }
 }
 
 /// A case of an operation on one instruction set.

@@ -9,6 +9,7 @@ use proptest::strategy::{BoxedStrategy, Strategy, Union};
 
 use crate::buffer::Buffer;
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
 
 mod argmax;
@@ -66,13 +67,13 @@ pub struct Op {
 /// An operation's inputs, ready to run.
 pub trait Case: Sync {
     /// Runs the operation: everything that it writes, states as well.
-    fn run(&self, isa: Isa) -> Vec<Output>;
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output>;
 
     /// What the oracle expects of each output, in the order of [`run`](Self::run).
     fn expected(&self) -> Vec<Vec<Expected>>;
 
     /// Another way to some of the outputs, which must give the same bits: one row at a time.
-    fn run_by_rows(&self, _isa: Isa) -> Vec<Output> {
+    fn run_by_rows(&self, _kernels: &Kernels, _isa: Isa) -> Vec<Output> {
         Vec::new()
     }
 

@@ -15,10 +15,11 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::case_line::{CaseLine, MOST_THREADS, Plan};
 use crate::cases::{Case, Op, Output};
-use crate::compare::{Errors, equal_bits, within_bounds};
-use crate::data::{Data, Stream};
+use crate::compare::Errors;
+use crate::data::Stream;
 use crate::fill::Fill;
-use crate::hashes::{Change, Hashes, OpHashes, hash_outputs};
+use crate::gate::{Demand, Gate};
+use crate::hashes::{Change, Hashes, OpHashes};
 use crate::oracle::expected::Expected;
 use crate::witness;
 
@@ -53,15 +54,19 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Of what the fixed shapes gave with ordinary data.
     pub hashes: OpHashes,
+    /// What the results were held to.
+    pub demand: Demand,
 }
 
 impl Report {
-    /// Where its hashes are not those kept. Of an operation that failed only some cases ran, so nothing is compared.
+    /// Where its hashes are not those kept, if it is held to them. Of an operation that failed only some cases ran, so nothing is
+    /// compared.
     pub fn changes(&self, kept: &Hashes) -> Vec<Change> {
-        match self.outcomes.iter().all(|outcome| outcome.failure.is_none()) {
-            true => kept.changes(self.op.name, &self.hashes),
-            false => Vec::new(),
+        let has_failed = self.outcomes.iter().any(|outcome| outcome.failure.is_some());
+        if has_failed || self.demand == Demand::Bounds {
+            return Vec::new();
         }
+        kept.changes(self.op.name, &self.hashes)
     }
 
     /// All that is wrong, but for hashes: a text each.
@@ -159,12 +164,13 @@ pub fn case_count(op: &Op, cases: u32) -> u64 {
 }
 
 /// Checks an operation: its fixed shapes, with ordinary data, and again with another fill and more threads, always the same; then `cases`
-/// random ones, which depend on `seed` alone. Each runs on every one of `isas`
-/// and must give the bits of [`Scalar`] on one thread, and, where the data are finite, what the oracle expects.
+/// random ones, which depend on `seed` alone. Each runs on every one of `isas`, must give the bits of the gate's reference on [`Scalar`] and
+/// one thread if it is held to them, and, where the data are finite, what the oracle expects.
 ///
 /// An instruction set that fails is left out of further cases; its failure is shrunk to the simplest case that still fails.
 /// `before_case` is called as often as [`case_count`] says, or more often after a failure.
 pub fn check(
+    gate: &Gate,
     op: &Op,
     isas: &[Isa],
     cases: u32,
@@ -172,7 +178,7 @@ pub fn check(
     before_case: &(dyn Fn() + Sync),
 ) -> Report {
     let mut tally = Tally::new(isas);
-    let run = Run { op, cases, seed, before_case };
+    let run = Run { gate, op, cases, seed, before_case };
     let mut left = isas.to_vec();
     while let Err((isa, failure)) = run.until_failure(&left, &mut tally) {
         tally.outcome(isa).failure = Some(failure);
@@ -184,7 +190,7 @@ pub fn check(
     for outcome in tally.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
         outcome.weakness = outcome.find_weakness(case_count(op, cases));
     }
-    Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
+    Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes, demand: gate.demand }
 }
 
 /// Runs one case again, on its instruction set: how near it came to its bounds.
@@ -192,9 +198,9 @@ pub fn check(
 /// # Errors
 ///
 /// If it fails.
-pub fn replay(line: &CaseLine) -> Result<Errors, Failure> {
+pub fn replay(gate: &Gate, line: &CaseLine) -> Result<Errors, Failure> {
     let CaseLine { op, isa, plan } = line;
-    match judge(plan, op, &[*isa]) {
+    match judge(gate, plan, op, &[*isa]) {
         Ok(judgement) => Ok(judgement.errors[0].1),
         Err(failed) => Err(failure(plan, op, failed).1),
     }
@@ -202,6 +208,7 @@ pub fn replay(line: &CaseLine) -> Result<Errors, Failure> {
 
 /// One call of [`check`].
 struct Run<'a> {
+    gate: &'a Gate,
     op: &'a Op,
     cases: u32,
     seed: u64,
@@ -219,11 +226,11 @@ impl Run<'_> {
             for (fill, threads) in [(Fill::Normal, 1), (others[i % others.len()], 2 + i % 2)] {
                 (self.before_case)();
                 let plan = Plan { shape: shape.clone(), seed, fill, threads };
-                let judgement = judge(&plan, self.op, isas)
+                let judgement = judge(self.gate, &plan, self.op, isas)
                     .map_err(|failed| self.simplify(&plan, failed, isas))?;
                 if fill == Fill::Normal {
                     let fail = |reason| Failed { isa: isas[0], reason };
-                    let hash = hash_outputs(&judgement.reference)
+                    let hash = (self.gate.judges.hash)(&judgement.reference)
                         .map_err(|reason| failure(&plan, self.op, fail(reason)))?;
                     let case = format!("{}:{seed}:{fill}", plan.shape.display(self.op));
                     tally.hashes.insert(case, hash);
@@ -239,7 +246,7 @@ impl Run<'_> {
         let simpler =
             [Plan { fill: Fill::Normal, ..plan.clone() }, Plan { threads: 1, ..plan.clone() }];
         for plan in simpler {
-            if let Err(failed) = judge(&plan, self.op, isas) {
+            if let Err(failed) = judge(self.gate, &plan, self.op, isas) {
                 return failure(&plan, self.op, failed);
             }
         }
@@ -268,7 +275,7 @@ impl Run<'_> {
         let first_failure = RefCell::new(None);
         let counted = RefCell::new(tally);
         let result = runner.run(&plans, |plan| {
-            let judged = judge(&plan, self.op, isas);
+            let judged = judge(self.gate, &plan, self.op, isas);
             if first_failure.borrow().is_some() {
                 return judged.map(|_| ()).map_err(|failed| TestCaseError::fail(failed.reason));
             }
@@ -287,14 +294,16 @@ impl Run<'_> {
         });
         match result {
             Ok(()) => Ok(()),
-            Err(TestError::Fail(_, simplest)) => Err(match judge(&simplest, self.op, isas) {
-                Err(failed) => failure(&simplest, self.op, failed),
-                Ok(_) => {
-                    let (isa, mut failure) = first_failure.take().expect("a case failed");
-                    failure.reason += " (not on every run: the result is unstable)";
-                    (isa, failure)
-                }
-            }),
+            Err(TestError::Fail(_, simplest)) => {
+                Err(match judge(self.gate, &simplest, self.op, isas) {
+                    Err(failed) => failure(&simplest, self.op, failed),
+                    Ok(_) => {
+                        let (isa, mut failure) = first_failure.take().expect("a case failed");
+                        failure.reason += " (not on every run: the result is unstable)";
+                        (isa, failure)
+                    }
+                })
+            }
             Err(TestError::Abort(reason)) => unreachable!("no case is ever rejected: {reason}"),
         }
     }
@@ -334,14 +343,14 @@ struct Judgement {
 }
 
 /// Runs a case on every instruction set and compares.
-fn judge(plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
+fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
     let first = *isas.first().expect("somewhere to run");
     let fail = |isa| move |reason| Failed { isa, reason };
-    let data = Data { seed: plan.seed.into(), fill: plan.fill };
+    let data = (gate.judges.draw)(plan);
     witness::announce(&line(plan, op, first));
     let case = guarded("making the case", || (op.make)(&plan.shape, data)).map_err(fail(first))?;
     let scalar = Isa::Scalar(Scalar);
-    let reference = run(1, || case.run(scalar)).map_err(|reason| Failed {
+    let reference = run(1, || case.run(&gate.reference, scalar)).map_err(|reason| Failed {
         isa: first,
         reason: format!("scalar, which it is compared with: {reason}"),
     })?;
@@ -349,15 +358,17 @@ fn judge(plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
     let mut errors = Vec::with_capacity(isas.len());
     for &isa in isas {
         witness::announce(&line(plan, op, isa));
-        let outputs = run(plan.threads, || case.run(isa)).map_err(fail(isa))?;
+        let outputs = run(plan.threads, || case.run(&gate.kernels, isa)).map_err(fail(isa))?;
         assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
-        same_outputs(&reference, &outputs).map_err(fail(isa))?;
-        run(plan.threads, || case.run_by_rows(isa))
-            .and_then(|by_rows| same_outputs(&reference, &by_rows))
-            .map_err(|reason| format!("one row at a time: {reason}"))
-            .map_err(fail(isa))?;
+        if gate.demand == Demand::EqualBits {
+            gate.same_outputs(&reference, &outputs).map_err(fail(isa))?;
+            run(plan.threads, || case.run_by_rows(&gate.kernels, isa))
+                .and_then(|by_rows| gate.same_outputs(&reference, &by_rows))
+                .map_err(|reason| format!("one row at a time: {reason}"))
+                .map_err(fail(isa))?;
+        }
         let of_isa = match &expected {
-            Some(expected) => near_outputs(expected, &outputs).map_err(fail(isa))?,
+            Some(expected) => gate.near_outputs(expected, &outputs).map_err(fail(isa))?,
             None => Errors::default(),
         };
         errors.push((isa, of_isa));
@@ -412,25 +423,31 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-fn same_outputs(reference: &[Output], outputs: &[Output]) -> Result<(), String> {
-    for output in outputs {
-        let reference = reference.iter().find(|reference| reference.name == output.name);
-        let reference = reference.expect("other ways have no other outputs");
-        equal_bits(&reference.values, &output.values)
-            .map_err(|mismatch| format!("{} differs from scalar: {mismatch}", output.name))?;
+impl Gate {
+    fn same_outputs(&self, reference: &[Output], outputs: &[Output]) -> Result<(), String> {
+        for output in outputs {
+            let reference = reference.iter().find(|reference| reference.name == output.name);
+            let reference = reference.expect("other ways have no other outputs");
+            (self.judges.equal_bits)(&reference.values, &output.values)
+                .map_err(|mismatch| format!("{} differs from scalar: {mismatch}", output.name))?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn near_outputs(expected: &[Vec<Expected>], outputs: &[Output]) -> Result<Errors, String> {
-    assert_eq!(expected.len(), outputs.len(), "the oracle knows every output");
-    let mut errors = Errors::default();
-    for (expected, output) in expected.iter().zip(outputs) {
-        let of_output = within_bounds(expected, &output.values)
-            .map_err(|mismatch| format!("{} is wrong: {mismatch}", output.name))?;
-        errors.merge(of_output);
+    fn near_outputs(
+        &self,
+        expected: &[Vec<Expected>],
+        outputs: &[Output],
+    ) -> Result<Errors, String> {
+        assert_eq!(expected.len(), outputs.len(), "the oracle knows every output");
+        let mut errors = Errors::default();
+        for (expected, output) in expected.iter().zip(outputs) {
+            let of_output = (self.judges.within_bounds)(expected, &output.values)
+                .map_err(|mismatch| format!("{} is wrong: {mismatch}", output.name))?;
+            errors.merge(of_output);
+        }
+        Ok(errors)
     }
-    Ok(errors)
 }
 
 /// What has come of the cases so far.
@@ -486,6 +503,8 @@ mod tests {
     use super::*;
     use crate::buffer::Buffer;
     use crate::cases::Shape;
+    use crate::data::Data;
+    use crate::kernels::Kernels;
 
     struct Doubled {
         x: Buffer,
@@ -495,7 +514,7 @@ mod tests {
     }
 
     impl Case for Doubled {
-        fn run(&self, _: Isa) -> Vec<Output> {
+        fn run(&self, _: &Kernels, _: Isa) -> Vec<Output> {
             let mut out = self.data.poisoned("out", self.x.len());
             (self.double)(&self.x, &mut out);
             vec![Output::new("out", out)]
@@ -537,7 +556,7 @@ mod tests {
             drawn_shapes: lengths,
             make,
         };
-        let report = check(&op, &[Isa::Scalar(Scalar)], 200, 1, &|| ());
+        let report = check(&Gate::OURS, &op, &[Isa::Scalar(Scalar)], 200, 1, &|| ());
         report.outcomes.into_iter().next().expect("one instruction set was asked for")
     }
 
@@ -591,12 +610,12 @@ mod tests {
         struct RowsDiffer(Doubled);
 
         impl Case for RowsDiffer {
-            fn run(&self, isa: Isa) -> Vec<Output> {
-                self.0.run(isa)
+            fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+                self.0.run(kernels, isa)
             }
 
-            fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
-                let mut outputs = self.run(isa);
+            fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+                let mut outputs = self.run(kernels, isa);
                 outputs[0].values.iter_mut().skip(4).for_each(|out| *out = out.next_down());
                 outputs
             }
@@ -678,7 +697,13 @@ mod tests {
         let wrong = || check_scalar(|shape, data| case(shape, data, |_, out| out.fill(0.0), 1e-9));
         let complaints = |outcome: Outcome| {
             let op = Op { name: "double", ..crate::cases::OPS[0] };
-            Report { op, outcomes: vec![outcome], hashes: OpHashes::new() }.complaints()
+            Report {
+                op,
+                outcomes: vec![outcome],
+                hashes: OpHashes::new(),
+                demand: Demand::EqualBits,
+            }
+            .complaints()
         };
         let [weak, wrong] = [complaints(weak()), complaints(wrong())].map(|all| all.concat());
         assert!(weak.starts_with("double on scalar: MISTRUSTED"), "{weak}");
@@ -692,6 +717,7 @@ mod tests {
             op: Op { name: "double", ..crate::cases::OPS[0] },
             outcomes: vec![outcome.clone()],
             hashes: OpHashes::from([("a".into(), "1".into())]),
+            demand: Demand::EqualBits,
         };
         let changes = report(&outcome).changes(&Hashes::new());
         assert_eq!(changes.len(), 1);
@@ -706,8 +732,8 @@ mod tests {
         struct Exact(Doubled);
 
         impl Case for Exact {
-            fn run(&self, isa: Isa) -> Vec<Output> {
-                self.0.run(isa)
+            fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+                self.0.run(kernels, isa)
             }
 
             fn expected(&self) -> Vec<Vec<Expected>> {
@@ -735,6 +761,7 @@ mod tests {
     fn the_seed_decides_the_cases() {
         let op = |seed| {
             let report = check(
+                &Gate::OURS,
                 &Op {
                     name: "double",
                     dimensions: &["length"],

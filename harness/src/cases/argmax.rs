@@ -1,7 +1,6 @@
 use std::iter::repeat_n;
 
 use lfm2_kernels::Isa;
-use lfm2_kernels::ops;
 use lfm2_kernels::simd::LANES;
 use proptest::strategy::BoxedStrategy;
 
@@ -9,6 +8,7 @@ use super::{Case, Op, Output, Shape, between, exactly, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::fill::Fill;
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_argmax};
 
 pub const OP: Op = Op { name: "argmax", dimensions: &["length"], fixed_shapes, drawn_shapes, make };
@@ -43,8 +43,8 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl Case for Argmax {
-    fn run(&self, isa: Isa) -> Vec<Output> {
-        vec![Output::returned("index", &[ops::argmax(isa, &self.x) as f32])]
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+        vec![Output::returned("index", &[(kernels.argmax)(isa, &self.x) as f32])]
     }
 
     /// NaN is never the largest.

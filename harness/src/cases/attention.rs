@@ -1,12 +1,13 @@
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::ElementType;
-use lfm2_kernels::ops::{self, CacheElement, KeyValueCache};
+use lfm2_kernels::ops::{CacheElement, KeyValueCache};
 use proptest::strategy::{BoxedStrategy, Strategy};
 
 use super::{Case, Op, Output, Shape, Sizes, Weights, among, between, exactly, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::fill::power_of_two;
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_attention};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
@@ -111,9 +112,9 @@ fn make(element: CacheElement, shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl Case for Attention {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.query.len());
-        ops::attention(
+        (kernels.attention)(
             isa,
             &self.query,
             self.query_heads,
@@ -129,12 +130,12 @@ impl Case for Attention {
         ]
     }
 
-    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.query.len());
         let row = self.query_heads * self.head_dim;
         let rows = self.query.chunks_exact(row).zip(out.chunks_exact_mut(row));
         for (position, (query, out)) in (self.first_position..).zip(rows) {
-            ops::attention(isa, query, self.query_heads, &self.cache, position, out);
+            (kernels.attention)(isa, query, self.query_heads, &self.cache, position, out);
         }
         vec![Output::new("out", out)]
     }

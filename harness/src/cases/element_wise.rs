@@ -1,13 +1,13 @@
 //! Operations of two slices, the first of which is replaced.
 
 use lfm2_kernels::Isa;
-use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::fill::{Fill, power_of_two};
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_add, expected_multiply, expected_silu_multiply};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
@@ -18,20 +18,32 @@ pub const ADD: Op = op("add", |shape, data| {
     let [length] = shape.sizes();
     let x = data.values("x", length);
     let y = data.against("y", &x);
-    Box::new(ElementWise { run: ops::add, expected: expected_add, is_exact: true, x, y })
+    Box::new(ElementWise {
+        run: |kernels| kernels.add,
+        expected: expected_add,
+        is_exact: true,
+        x,
+        y,
+    })
 });
 
 pub const MULTIPLY: Op = op("multiply", |shape, data| {
     let [length] = shape.sizes();
     let (x, y) = (data.values("x", length), data.values("y", length));
-    Box::new(ElementWise { run: ops::multiply, expected: expected_multiply, is_exact: true, x, y })
+    Box::new(ElementWise {
+        run: |kernels| kernels.multiply,
+        expected: expected_multiply,
+        is_exact: true,
+        x,
+        y,
+    })
 });
 
 pub const SILU_MULTIPLY: Op = op("silu_multiply", |shape, data| {
     let [length] = shape.sizes();
     let (x, y) = (data.values("gate", length), data.values("up", length));
     Box::new(ElementWise {
-        run: ops::silu_multiply,
+        run: |kernels| kernels.silu_multiply,
         expected: expected_silu_multiply,
         is_exact: false,
         x,
@@ -54,7 +66,7 @@ pub const SILU: Op = op("silu", |shape, data| {
     let mut y = data.poisoned("up", length);
     y.fill(1.0);
     Box::new(ElementWise {
-        run: ops::silu_multiply,
+        run: |kernels| kernels.silu_multiply,
         expected: expected_silu_multiply,
         is_exact: false,
         x,
@@ -79,7 +91,7 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct ElementWise {
-    run: fn(Isa, &mut [f32], &[f32]),
+    run: fn(&Kernels) -> fn(Isa, &mut [f32], &[f32]),
     expected: fn(&[f32], &[f32]) -> Vec<Expected>,
     /// Whether integers give integers.
     is_exact: bool,
@@ -88,9 +100,9 @@ struct ElementWise {
 }
 
 impl Case for ElementWise {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut x = self.x.clone();
-        (self.run)(isa, &mut x, &self.y);
+        (self.run)(kernels)(isa, &mut x, &self.y);
         vec![Output::new("x", x)]
     }
 

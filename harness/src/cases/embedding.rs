@@ -1,10 +1,10 @@
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{ElementType, Matrix};
-use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, between, shapes};
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_embedding};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
@@ -47,9 +47,9 @@ fn make(element: ElementType, shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl Case for Embedding {
-    fn run(&self, _: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, _: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.tokens.len() * self.width);
-        ops::embedding(&self.table, &self.tokens, &mut out);
+        (kernels.embedding)(&self.table, &self.tokens, &mut out);
         vec![Output::new("out", out)]
     }
 

@@ -1,11 +1,11 @@
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{ElementType, Matrix};
-use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, among, between, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_linear};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
@@ -82,17 +82,17 @@ fn make(element: ElementType, shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl Case for Linear {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.rows * self.weight.outputs());
-        ops::linear(isa, &self.x, &self.weight, self.bias.as_deref(), &mut out);
+        (kernels.linear)(isa, &self.x, &self.weight, self.bias.as_deref(), &mut out);
         vec![Output::new("out", out)]
     }
 
-    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let (inputs, outputs) = (self.weight.inputs(), self.weight.outputs());
         let mut out = self.data.poisoned("out", self.rows * outputs);
         for (x, out) in self.x.chunks_exact(inputs).zip(out.chunks_exact_mut(outputs)) {
-            ops::linear(isa, x, &self.weight, self.bias.as_deref(), out);
+            (kernels.linear)(isa, x, &self.weight, self.bias.as_deref(), out);
         }
         vec![Output::new("out", out)]
     }

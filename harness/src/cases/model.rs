@@ -7,6 +7,7 @@ use proptest::strategy::BoxedStrategy;
 use super::{Case, Op, Output, Shape, between, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
 use crate::random_model::{RandomModel, VOCABULARY, state_values};
 
@@ -62,15 +63,15 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
 
 impl WholeModel {
     /// The prompt in calls of so many tokens.
-    fn in_chunks(&self, isa: Isa, tokens: usize) -> Vec<Output> {
+    fn in_chunks(&self, kernels: &Kernels, isa: Isa, tokens: usize) -> Vec<Output> {
         let mut state = self.model.new_state(self.prompt.len(), self.cache);
         let mut scratch = Scratch::default();
         let mut logits = self.data.poisoned("logits", self.prompt.len() * VOCABULARY);
         let chunks = self.prompt.chunks(tokens).zip(logits.chunks_mut(tokens * VOCABULARY));
         for (tokens, logits) in chunks {
             let sequence = Sequence { tokens, state: &mut state };
-            self.model
-                .forward(isa, &mut [sequence], &mut scratch, Logits::All(logits))
+            let logits = Logits::All(logits);
+            (kernels.forward)(&self.model, isa, &mut [sequence], &mut scratch, logits)
                 .expect("a valid call");
         }
         let state: Vec<f32> = state_values(&state).concat();
@@ -79,18 +80,18 @@ impl WholeModel {
 }
 
 impl Case for WholeModel {
-    fn run(&self, isa: Isa) -> Vec<Output> {
-        self.in_chunks(isa, self.prompt.len())
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+        self.in_chunks(kernels, isa, self.prompt.len())
     }
 
-    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
-        self.in_chunks(isa, 1)
+    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+        self.in_chunks(kernels, isa, 1)
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {
         let unbounded = |output: Output| {
             vec![Expected { value: 0.0, bound: f64::INFINITY }; output.values.len()]
         };
-        self.run(Isa::best()).into_iter().map(unbounded).collect()
+        self.run(&Kernels::OURS, Isa::best()).into_iter().map(unbounded).collect()
     }
 }

@@ -1,10 +1,10 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_rms_norm};
 
 pub const OP: Op =
@@ -44,9 +44,9 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl Case for RmsNorm {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.x.len());
-        ops::rms_norm(isa, &self.x, &self.weight, self.epsilon, &mut out);
+        (kernels.rms_norm)(isa, &self.x, &self.weight, self.epsilon, &mut out);
         vec![Output::new("out", out)]
     }
 

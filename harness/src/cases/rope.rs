@@ -1,10 +1,11 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::ops::{self, RopeTable};
+use lfm2_kernels::ops::RopeTable;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, among, between, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_rope};
 
 pub const OP: Op = Op {
@@ -63,9 +64,9 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl Case for Rope {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut x = self.x.clone();
-        ops::rope(isa, &mut x, self.heads, &self.table);
+        (kernels.rope)(isa, &mut x, self.heads, &self.table);
         vec![Output::new("x", x)]
     }
 

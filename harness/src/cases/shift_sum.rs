@@ -1,9 +1,10 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::ops::{self, ShiftAxis, ShiftSumState, ShortConv};
+use lfm2_kernels::ops::{ShiftAxis, ShiftSumState, ShortConv};
 
 use super::{Case, Op, Output, Shape, exactly, short_conv};
 use crate::buffer::Buffer;
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle;
 use crate::oracle::expected::{Expected, expected_add_shifted_chunks, expected_shift_sum};
 
@@ -69,24 +70,24 @@ impl ShiftSum {
 }
 
 impl Case for ShiftSum {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.projected.len() / 3);
         let mut projected = self.projected.clone();
         let mut state = ShiftSumState::new(self.width, self.conv.length());
         let (now, later) = projected.split_at_mut(self.rows * 3 * self.width);
         let (out_now, out_later) = out.split_at_mut(self.rows * self.width);
-        ops::shift_sum(isa, now, self.axis, &self.conv, &mut state, out_now);
-        ops::shift_sum(isa, later, self.axis, &self.conv, &mut state, out_later);
+        (kernels.shift_sum)(isa, now, self.axis, &self.conv, &mut state, out_now);
+        (kernels.shift_sum)(isa, later, self.axis, &self.conv, &mut state, out_later);
         self.outputs(out, projected, &state)
     }
 
-    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.projected.len() / 3);
         let mut projected = self.projected.clone();
         let mut state = ShiftSumState::new(self.width, self.conv.length());
         let rows = projected.chunks_exact_mut(3 * self.width);
         for (projected, out) in rows.zip(out.chunks_exact_mut(self.width)) {
-            ops::shift_sum(isa, projected, self.axis, &self.conv, &mut state, out);
+            (kernels.shift_sum)(isa, projected, self.axis, &self.conv, &mut state, out);
         }
         self.outputs(out, projected, &state)
     }

@@ -1,10 +1,11 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::ops::{self, ShortConv};
+use lfm2_kernels::ops::ShortConv;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_short_conv};
 
 pub const OP: Op = Op {
@@ -69,22 +70,22 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
 }
 
 impl Case for Convolution {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.bcx.len() / 3);
         let mut state = self.state.clone();
         let (now, later) = self.bcx.split_at(self.rows * 3 * self.width);
         let (out_now, out_later) = out.split_at_mut(self.rows * self.width);
-        ops::short_conv(isa, now, &self.conv, &mut state, out_now);
-        ops::short_conv(isa, later, &self.conv, &mut state, out_later);
+        (kernels.short_conv)(isa, now, &self.conv, &mut state, out_now);
+        (kernels.short_conv)(isa, later, &self.conv, &mut state, out_later);
         vec![Output::new("out", out), Output::new("state", state)]
     }
 
-    fn run_by_rows(&self, isa: Isa) -> Vec<Output> {
+    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.bcx.len() / 3);
         let mut state = self.state.clone();
         let rows = self.bcx.chunks_exact(3 * self.width).zip(out.chunks_exact_mut(self.width));
         for (bcx, out) in rows {
-            ops::short_conv(isa, bcx, &self.conv, &mut state, out);
+            (kernels.short_conv)(isa, bcx, &self.conv, &mut state, out);
         }
         vec![Output::new("out", out), Output::new("state", state)]
     }

@@ -1,10 +1,10 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::ops;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::fill::{Fill, power_of_two};
+use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_softmax};
 
 pub const OP: Op = Op {
@@ -62,9 +62,9 @@ struct Softmax {
 }
 
 impl Case for Softmax {
-    fn run(&self, isa: Isa) -> Vec<Output> {
+    fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut x = self.x.clone();
-        ops::softmax(isa, &mut x, self.length);
+        (kernels.softmax)(isa, &mut x, self.length);
         vec![Output::new("x", x)]
     }
 

@@ -12,6 +12,7 @@ use lfm2_harness::check::{
 };
 use lfm2_harness::compare::Errors;
 use lfm2_harness::fill::Fill;
+use lfm2_harness::gate::Gate;
 use lfm2_harness::hashes::{Change, Hashes, digest};
 use lfm2_harness::machine::Machine;
 use lfm2_harness::witness;
@@ -125,7 +126,7 @@ impl<'a> Check<'a> {
 }
 
 fn run_again(line: &CaseLine) -> Result<ExitCode, Failure> {
-    match replay(line) {
+    match replay(&Gate::OURS, line) {
         Ok(errors) => {
             print(&format!("ok     {line}\n       error/bound {}\n", error_fraction(errors)))?;
             Ok(ExitCode::SUCCESS)
@@ -196,7 +197,7 @@ fn check_all(ops: &[&Op], isas: &[Isa], cases: u32, seed: u64) -> Vec<Report> {
     let bar = progress::bar("checking", "cases", count as usize);
     let check_one = |op: &&Op| {
         bar.set_message(op.name);
-        check(op, isas, cases, seed, &|| bar.inc(1))
+        check(&Gate::OURS, op, isas, cases, seed, &|| bar.inc(1))
     };
     ops.iter().map(check_one).collect()
 }

@@ -7,6 +7,7 @@ use lfm2_harness::check::{
     DEFAULT_CASES, DEFAULT_SEED, cases_from_environment, check, hash_complaint,
 };
 use lfm2_harness::coverage::Coverage;
+use lfm2_harness::gate::Gate;
 use lfm2_harness::hashes::Hashes;
 use lfm2_kernels::Isa;
 use libtest_mimic::{Failed, Trial};
@@ -23,7 +24,7 @@ pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
 
 fn holds(op: &Op, coverage: &Coverage) -> Result<(), Failed> {
     let cases = cases_from_environment()?.unwrap_or(DEFAULT_CASES);
-    let report = check(op, &Isa::available(), cases, DEFAULT_SEED, &|| ());
+    let report = check(&Gate::OURS, op, &Isa::available(), cases, DEFAULT_SEED, &|| ());
     for outcome in &report.outcomes {
         coverage.record(op.name, outcome.isa, outcome.cases);
     }

@@ -153,7 +153,7 @@ fn parse_shape(text: &str, op: &Op) -> Result<Shape, CaseLineError> {
         let size = size as u128;
         match name {
             // These take no memory.
-            "position" | "step" | "theta" => (),
+            "position" | "step" | "theta" | "attention" | "way" => (),
             "first_position" | "newer" | "room" => cached += size,
             _ => elements = elements.saturating_mul(size.max(1)),
         }

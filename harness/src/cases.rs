@@ -8,6 +8,7 @@ use proptest::sample::select;
 use proptest::strategy::{BoxedStrategy, Strategy, Union};
 
 use crate::buffer::Buffer;
+use crate::compare::Errors;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
@@ -69,12 +70,26 @@ pub trait Case: Sync {
     /// Runs the operation: everything that it writes, states as well.
     fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output>;
 
-    /// What the oracle expects of each output, in the order of [`run`](Self::run).
+    /// What the oracle expects of each output, in the order of [`run`](Self::run); nothing if it judges the [whole](Self::judge_whole).
     fn expected(&self) -> Vec<Vec<Expected>>;
 
-    /// Another way to some of the outputs, which must give the same bits: one row at a time.
-    fn run_by_rows(&self, _kernels: &Kernels, _isa: Isa) -> Vec<Output> {
+    /// Another way to some of the outputs, which must give the same bits.
+    fn run_another_way(&self, _kernels: &Kernels, _isa: Isa) -> Vec<Output> {
         Vec::new()
+    }
+
+    /// What that way is called.
+    fn other_way(&self) -> &'static str {
+        "one row at a time"
+    }
+
+    /// What the oracle says of outputs that have no bounds one by one.
+    ///
+    /// # Errors
+    ///
+    /// If they are wrong.
+    fn judge_whole(&self, _outputs: &[Output]) -> Result<Errors, String> {
+        Ok(Errors::default())
     }
 
     /// Whether integers are added and multiplied exactly, so that nothing but the exact result is right.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
@@ -120,7 +121,7 @@ impl Outcome {
 
     /// What is wrong, with the command that shows it where a single case does.
     fn complaint(&self, op: &Op) -> Option<String> {
-        if let Some(Failure { case, reason }) = &self.failure {
+        if let Some(Failure { case, reason, .. }) = &self.failure {
             return Some(format!("lfm2 check --repro '{case}'\n       {reason}"));
         }
         let weakness = self.weakness.as_ref()?;
@@ -154,8 +155,43 @@ impl Outcome {
 pub struct Failure {
     /// The case in one line, `operation:shape:instruction set:seed:fill`, and the number of threads unless it is 1.
     pub case: String,
+    /// What saw it.
+    pub by: Check,
     /// What is wrong with its result.
     pub reason: String,
+}
+
+/// What is checked of a case, or of all cases together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// It runs and does not panic.
+    Runs,
+    /// Nothing is written beside an output.
+    Margins,
+    /// The bits are those of the reference.
+    Bits,
+    /// Another way to run it, such as one row at a time, gives the same bits.
+    OtherWay,
+    /// Errors are within the bounds of the oracle.
+    Bounds,
+    /// Results of fixed cases are finite and have the hashes that were kept.
+    Hashes,
+    /// Enough cases ran, their results are not trivial, and some error comes near its bound.
+    Proof,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Runs => "runs",
+            Self::Margins => "margins",
+            Self::Bits => "bits",
+            Self::OtherWay => "other way",
+            Self::Bounds => "bounds",
+            Self::Hashes => "hashes",
+            Self::Proof => "proof",
+        })
+    }
 }
 
 /// How many cases [`check`] runs if none fails.
@@ -229,7 +265,7 @@ impl Run<'_> {
                 let judgement = judge(self.gate, &plan, self.op, isas)
                     .map_err(|failed| self.simplify(&plan, failed, isas))?;
                 if fill == Fill::Normal {
-                    let fail = |reason| Failed { isa: isas[0], reason };
+                    let fail = |reason| Failed { isa: isas[0], by: Check::Hashes, reason };
                     let hash = (self.gate.judges.hash)(&judgement.reference)
                         .map_err(|reason| failure(&plan, self.op, fail(reason)))?;
                     let case = format!("{}:{seed}:{fill}", plan.shape.display(self.op));
@@ -320,12 +356,13 @@ fn plans(op: &Op) -> impl Strategy<Value = Plan> + use<> {
 /// An instruction set whose result is wrong.
 struct Failed {
     isa: Isa,
+    by: Check,
     reason: String,
 }
 
 fn failure(plan: &Plan, op: &Op, failed: Failed) -> (Isa, Failure) {
-    let Failed { isa, reason } = failed;
-    (isa, Failure { case: line(plan, op, isa), reason })
+    let Failed { isa, by, reason } = failed;
+    (isa, Failure { case: line(plan, op, isa), by, reason })
 }
 
 fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
@@ -345,32 +382,41 @@ struct Judgement {
 /// Runs a case on every instruction set and compares.
 fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
     let first = *isas.first().expect("somewhere to run");
-    let fail = |isa| move |reason| Failed { isa, reason };
+    let fail = |isa, by| move |reason| Failed { isa, by, reason };
     let data = (gate.judges.draw)(plan);
     witness::announce(&line(plan, op, first));
-    let case = guarded("making the case", || (op.make)(&plan.shape, data)).map_err(fail(first))?;
+    let case = guarded("making the case", || (op.make)(&plan.shape, data))
+        .map_err(fail(first, Check::Runs))?;
     let scalar = Isa::Scalar(Scalar);
-    let reference = run(1, || case.run(&gate.reference, scalar)).map_err(|reason| Failed {
-        isa: first,
-        reason: format!("scalar, which it is compared with: {reason}"),
+    let reference = run(1, || case.run(&gate.reference, scalar)).map_err(|(by, reason)| {
+        let reason = format!("scalar, which it is compared with: {reason}");
+        Failed { isa: first, by, reason }
     })?;
-    let expected = guarded("the oracle", || expected(&*case, plan.fill)).map_err(fail(first))?;
+    let expected = guarded("the oracle", || expected(&*case, plan.fill))
+        .map_err(fail(first, Check::Bounds))?;
     let mut errors = Vec::with_capacity(isas.len());
     for &isa in isas {
         witness::announce(&line(plan, op, isa));
-        let outputs = run(plan.threads, || case.run(&gate.kernels, isa)).map_err(fail(isa))?;
+        let failed = |(by, reason)| Failed { isa, by, reason };
+        let outputs = run(plan.threads, || case.run(&gate.kernels, isa)).map_err(failed)?;
         assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
         if gate.demand == Demand::EqualBits {
-            gate.same_outputs(&reference, &outputs).map_err(fail(isa))?;
-            run(plan.threads, || case.run_by_rows(&gate.kernels, isa))
-                .and_then(|by_rows| gate.same_outputs(&reference, &by_rows))
-                .map_err(|reason| format!("one row at a time: {reason}"))
-                .map_err(fail(isa))?;
+            gate.same_outputs(&reference, &outputs).map_err(fail(isa, Check::Bits))?;
+            run(plan.threads, || case.run_another_way(&gate.kernels, isa))
+                .and_then(|outputs| {
+                    let same = gate.same_outputs(&reference, &outputs);
+                    same.map_err(|reason| (Check::OtherWay, reason))
+                })
+                .map_err(|(by, reason)| (by, format!("{}: {reason}", case.other_way())))
+                .map_err(failed)?;
         }
-        let of_isa = match &expected {
-            Some(expected) => gate.near_outputs(expected, &outputs).map_err(fail(isa))?,
-            None => Errors::default(),
+        let mut of_isa = match &expected {
+            Some(expected) if !expected.is_empty() => {
+                gate.near_outputs(expected, &outputs).map_err(fail(isa, Check::Bounds))?
+            }
+            _ => Errors::default(),
         };
+        of_isa.merge(case.judge_whole(&outputs).map_err(fail(isa, Check::Bounds))?);
         errors.push((isa, of_isa));
     }
     witness::is_over();
@@ -399,15 +445,19 @@ fn is_trivial(output: &[f32], [saturated, rows]: [usize; 2]) -> bool {
 }
 
 /// Runs a case in a pool of this many threads; nothing may be written beside an output.
-fn run(threads: usize, work: impl FnOnce() -> Vec<Output> + Send) -> Result<Vec<Output>, String> {
+fn run(
+    threads: usize,
+    work: impl FnOnce() -> Vec<Output> + Send,
+) -> Result<Vec<Output>, (Check, String)> {
     static POOLS: LazyLock<[ThreadPool; MOST_THREADS]> = LazyLock::new(|| {
         std::array::from_fn(|i| {
             ThreadPoolBuilder::new().num_threads(i + 1).build().expect("threads can be started")
         })
     });
-    let outputs = guarded("the operation", || POOLS[threads - 1].install(work))?;
+    let outputs = guarded("the operation", || POOLS[threads - 1].install(work))
+        .map_err(|reason| (Check::Runs, reason))?;
     match outputs.iter().find(|output| !output.values.margins_are_intact()) {
-        Some(output) => Err(format!("{}: written outside", output.name)),
+        Some(output) => Err((Check::Margins, format!("{}: written outside", output.name))),
         None => Ok(outputs),
     }
 }
@@ -614,7 +664,7 @@ mod tests {
                 self.0.run(kernels, isa)
             }
 
-            fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+            fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
                 let mut outputs = self.run(kernels, isa);
                 outputs[0].values.iter_mut().skip(4).for_each(|out| *out = out.next_down());
                 outputs
@@ -723,7 +773,7 @@ mod tests {
         assert_eq!(changes.len(), 1);
         let complaint = hash_complaint(&report(&outcome).op, &changes).expect("a change");
         assert!(complaint.contains("kept: 1; the first is of a"), "{complaint}");
-        outcome.failure = Some(Failure { case: "c".into(), reason: "r".into() });
+        outcome.failure = Some(Failure { case: "c".into(), by: Check::Bits, reason: "r".into() });
         assert_eq!(report(&outcome).changes(&Hashes::new()), []);
     }
 

@@ -15,7 +15,7 @@ pub struct Kernels {
     /// `(isa, x, weight, epsilon, out)`
     pub rms_norm: fn(Isa, &[f32], &[f32], f32, &mut [f32]),
     /// `(isa, x, weight, bias, out)`
-    pub linear: fn(Isa, &[f32], &Matrix, Option<&[f32]>, &mut [f32]),
+    pub linear: Linear,
     /// `(isa, x, heads, table)`
     pub rope: fn(Isa, &mut [f32], usize, &RopeTable),
     /// `(isa, x, length)`
@@ -27,20 +27,26 @@ pub struct Kernels {
     /// `(isa, projected, axis, conv, state, out)`
     pub shift_sum: fn(Isa, &mut [f32], ShiftAxis, &ShortConv, &mut ShiftSumState, &mut [f32]),
     /// `(isa, gate, up)`
-    pub silu_multiply: fn(Isa, &mut [f32], &[f32]),
+    pub silu_multiply: InPlace,
     /// `(isa, x, y)`
-    pub add: fn(Isa, &mut [f32], &[f32]),
+    pub add: InPlace,
     /// `(isa, x, y)`
-    pub multiply: fn(Isa, &mut [f32], &[f32]),
+    pub multiply: InPlace,
     /// `(isa, x)`
     pub argmax: fn(Isa, &[f32]) -> usize,
-    /// [`Model::forward`].
+    /// `(model, isa, sequences, scratch, logits)`, as [`Model::forward`]
     pub forward: Forward,
-    /// [`State::reset`].
+    /// [`State::reset`]
     pub reset: fn(&mut State),
-    /// What [`State`]'s `clone` takes.
+    /// [`State::clone`]
     pub snapshot: fn(&State) -> State,
 }
+
+/// `(isa, x, weight, bias, out)`
+pub type Linear = fn(Isa, &[f32], &Matrix, Option<&[f32]>, &mut [f32]);
+
+/// `(isa, x, y)`: each element of `x` is replaced
+pub type InPlace = fn(Isa, &mut [f32], &[f32]);
 
 /// `(model, isa, sequences, scratch, logits)`
 pub type Forward = fn(&Model, Isa, &mut [Sequence], &mut Scratch, Logits) -> Result<(), Error>;

@@ -9,9 +9,6 @@ use lfm2_kernels::model::{
     Tensors,
 };
 use lfm2_kernels::ops::ShiftAxis;
-use proptest::prelude::any;
-use proptest::sample::select;
-use proptest::strategy::Strategy;
 
 use crate::golden::widen;
 use crate::oracle::model::{self as oracle, Oracle, OracleConfig};
@@ -30,53 +27,6 @@ pub struct RandomModel {
 
 /// The vocabulary of every random model: neither a multiple of the lanes nor less than two of their vectors.
 pub const VOCABULARY: usize = 37;
-
-/// Models of up to `layers` layers and of widths of 32 to `widest`, simplest first: both descriptions and shift axes, widths that are no multiple of
-/// the lanes, heads that share keys and do not, convolutions of one to four taps, with and without biases, every type of weight.
-pub fn random_models(layers: usize, widest: usize) -> impl Strategy<Value = RandomModel> {
-    let layers =
-        proptest::collection::vec(select(vec![LayerKind::Conv, LayerKind::Attention]), 1..=layers);
-    let heads = (1..=3_usize, 1..=4_usize, select(vec![16_usize, 32, 64]));
-    let widths = (32..=widest, 1..=widest + 40);
-    let conv = (1..=4_usize, any::<bool>());
-    let description = select(vec![
-        Description::Lfm2,
-        Description::Lfm2,
-        Description::Issue22287 { shift_axis: ShiftAxis::Time },
-        Description::Issue22287 { shift_axis: ShiftAxis::Feature },
-    ]);
-    let theta = select(vec![1e6, 1e4, 1e7]);
-    let element = select(vec![ElementType::F32, ElementType::Bf16, ElementType::F16]);
-    let seed = any::<u32>().no_shrink();
-    (layers, heads, widths, conv, description, theta, element, seed).prop_map(
-        |(layers, heads, widths, conv, description, rope_theta, element, seed)| {
-            let (key_value_heads, group, head_dim) = heads;
-            let (hidden_size, feed_forward_width) = widths;
-            let (conv_length, conv_bias) = conv;
-            let config = Config {
-                description,
-                vocabulary: VOCABULARY,
-                hidden_size,
-                layers,
-                heads: key_value_heads * group,
-                key_value_heads,
-                head_dim,
-                feed_forward_width,
-                conv_length,
-                conv_bias,
-                norm_epsilon: 1e-5,
-                rope_theta,
-                tied_embedding: true,
-            };
-            RandomModel { config, element, seed: seed.into() }
-        },
-    )
-}
-
-/// A prompt of up to `most` tokens.
-pub fn prompts(most: usize) -> impl Strategy<Value = Vec<u32>> {
-    proptest::collection::vec(0..VOCABULARY as u32, 1..=most)
-}
 
 impl RandomModel {
     /// A model with a layer of each kind, for tests of something else than numbers.

@@ -11,6 +11,8 @@
 #![doc = include_str!("../CONTRACT.md")]
 
 mod aligned;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod format;
 pub mod linear;
 pub mod model;
@@ -18,6 +20,27 @@ pub mod ops;
 pub mod peak;
 pub mod simd;
 mod threads;
+
+/// `$right`; with the feature `faults`, `$wrong` while that line is switched on.
+#[cfg(not(feature = "faults"))]
+macro_rules! fault {
+    ($line:ident: $wrong:expr, else $right:expr) => {
+        $right
+    };
+    ($line:ident => $wrong:stmt) => {};
+}
+#[cfg(feature = "faults")]
+macro_rules! fault {
+    ($line:ident: $wrong:expr, else $right:expr) => {
+        if $crate::faults::is_wrong($crate::faults::Line::$line) { $wrong } else { $right }
+    };
+    ($line:ident => $wrong:stmt) => {
+        if $crate::faults::is_wrong($crate::faults::Line::$line) {
+            $wrong
+        }
+    };
+}
+pub(crate) use fault;
 
 pub use aligned::Aligned;
 pub use simd::Isa;

@@ -368,18 +368,46 @@ impl FromStr for Isa {
     }
 }
 
+/// Evaluates `$body` with `$simd` bound to `$wrap` of the token inside `$isa`.
+macro_rules! dispatch_wrapped {
+    ($isa:expr, $wrap:path, $simd:ident => $body:expr) => {{
+        use $crate::simd::{Isa, dispatch_wrapped};
+        match $isa {
+            Isa::Scalar(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
+        }
+    }};
+    (@ $wrap:path, $token:ident, $simd:ident => $body:expr) => {{
+        use $crate::simd::{Simd as _, slices};
+        let $simd = $wrap($token);
+        $simd.vectorize(slices::inlined!(|| $body))
+    }};
+}
+pub(crate) use dispatch_wrapped;
+
 /// Evaluates `$body` with `$simd` bound to the token inside `$isa`.
+#[cfg(not(feature = "faults"))]
+macro_rules! dispatch {
+    ($isa:expr, $simd:ident => $body:expr) => {
+        $crate::simd::dispatch_wrapped!($isa, std::convert::identity, $simd => $body)
+    };
+}
+
+/// Evaluates `$body` with `$simd` bound to the token inside `$isa`, or, if that is the one whose lanes are wrong on purpose, to such.
+#[cfg(feature = "faults")]
 macro_rules! dispatch {
     ($isa:expr, $simd:ident => $body:expr) => {{
-        use $crate::simd::{Isa, Simd as _, slices};
-        match $isa {
-            Isa::Scalar($simd) => $simd.vectorize(slices::inlined!(|| $body)),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2($simd) => $simd.vectorize(slices::inlined!(|| $body)),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512($simd) => $simd.vectorize(slices::inlined!(|| $body)),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon($simd) => $simd.vectorize(slices::inlined!(|| $body)),
+        use $crate::faults::{Faulty, has_wrong_lanes};
+        use $crate::simd::dispatch_wrapped;
+        if has_wrong_lanes($isa) {
+            dispatch_wrapped!($isa, Faulty, $simd => $body)
+        } else {
+            dispatch_wrapped!($isa, std::convert::identity, $simd => $body)
         }
     }};
 }

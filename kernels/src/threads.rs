@@ -2,6 +2,7 @@
 //!
 //! Outputs are split, never a reduction, so the split cannot change a bit.
 
+use crate::fault;
 use crate::simd::LANES;
 
 /// Calls `work` on runs of whole rows of `out`, in parallel, with the index of each run's first row.
@@ -31,9 +32,10 @@ where
     // Whole lanes where rows are single elements.
     let half = if rows < 64 { rows / 2 } else { (rows / 2).next_multiple_of(LANES) };
     let (left, right) = out.split_at_mut(half * row_length);
+    let middle = first + fault!(ThreadsOverlap: half - 1, else half);
     rayon::join(
         || split(first, left, row_length, most, work),
-        || split(first + half, right, row_length, most, work),
+        || split(middle, right, row_length, most, work),
     );
 }
 

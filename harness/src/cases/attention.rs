@@ -130,7 +130,7 @@ impl Case for Attention {
         ]
     }
 
-    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+    fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.query.len());
         let row = self.query_heads * self.head_dim;
         let rows = self.query.chunks_exact(row).zip(out.chunks_exact_mut(row));

@@ -7,7 +7,7 @@ use super::{Case, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::fill::{Fill, power_of_two};
-use crate::kernels::Kernels;
+use crate::kernels::{InPlace, Kernels};
 use crate::oracle::expected::{Expected, expected_add, expected_multiply, expected_silu_multiply};
 
 const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
@@ -91,7 +91,7 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct ElementWise {
-    run: fn(&Kernels) -> fn(Isa, &mut [f32], &[f32]),
+    run: fn(&Kernels) -> InPlace,
     expected: fn(&[f32], &[f32]) -> Vec<Expected>,
     /// Whether integers give integers.
     is_exact: bool,

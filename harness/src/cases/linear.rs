@@ -88,7 +88,7 @@ impl Case for Linear {
         vec![Output::new("out", out)]
     }
 
-    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+    fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let (inputs, outputs) = (self.weight.inputs(), self.weight.outputs());
         let mut out = self.data.poisoned("out", self.rows * outputs);
         for (x, out) in self.x.chunks_exact(inputs).zip(out.chunks_exact_mut(outputs)) {

@@ -81,7 +81,7 @@ impl Case for ShiftSum {
         self.outputs(out, projected, &state)
     }
 
-    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+    fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.projected.len() / 3);
         let mut projected = self.projected.clone();
         let mut state = ShiftSumState::new(self.width, self.conv.length());

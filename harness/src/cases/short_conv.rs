@@ -80,7 +80,7 @@ impl Case for Convolution {
         vec![Output::new("out", out), Output::new("state", state)]
     }
 
-    fn run_by_rows(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
+    fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.bcx.len() / 3);
         let mut state = self.state.clone();
         let rows = self.bcx.chunks_exact(3 * self.width).zip(out.chunks_exact_mut(self.width));

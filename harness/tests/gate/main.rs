@@ -13,7 +13,6 @@ use lfm2_kernels::Isa;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod goldens;
-mod invariance;
 mod operations;
 
 fn main() -> ExitCode {
@@ -26,7 +25,6 @@ fn main() -> ExitCode {
     let mut trials = vec![Trial::test("coverage::expected_isas_are_available", available)];
     trials.extend(operations::trials(&coverage));
     trials.extend(goldens::trials(&coverage));
-    trials.extend(invariance::trials(&coverage));
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     if arguments.list {

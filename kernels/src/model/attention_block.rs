@@ -4,6 +4,7 @@ use super::scratch::BlockBuffers;
 use super::state::LayerState;
 use super::tensors::{Tensors, Weights};
 use crate::Isa;
+use crate::fault;
 use crate::linear::Matrix;
 use crate::ops::{attention, linear, rms_norm, rope};
 
@@ -59,6 +60,7 @@ impl AttentionBlock {
         let unnormed = &mut mixed[..keys.len()];
         linear(isa, normed, &self.key, None, unnormed);
         rms_norm(isa, unnormed, &self.key_norm, self.epsilon, keys);
+        fault!(KeyNormSkipped => keys.copy_from_slice(unnormed));
         rope(isa, keys, self.key_value_heads, table);
 
         linear(isa, normed, &self.value, None, values);

@@ -3,6 +3,7 @@ use super::config::Config;
 use super::scratch::BlockBuffers;
 use super::tensors::{Tensors, Weights};
 use crate::Isa;
+use crate::fault;
 use crate::linear::Matrix;
 use crate::ops::{linear, silu_multiply};
 
@@ -45,6 +46,7 @@ impl FeedForward {
         let up = &mut buffers.up[..rows * self.up.outputs()];
         linear(isa, x, &self.gate, None, gate);
         linear(isa, x, &self.up, None, up);
+        fault!(GateAndUpSwapped => gate.swap_with_slice(up));
         silu_multiply(isa, gate, up);
         linear(isa, gate, &self.down, None, output);
     }

@@ -6,6 +6,7 @@ use super::state::State;
 use super::tensors::{Tensors, Weights};
 use super::{Error, FeedForward, Mixer};
 use crate::Isa;
+use crate::fault;
 use crate::format::Checkpoint;
 use crate::linear::Matrix;
 use crate::ops::{CacheElement, add, embedding, linear, rms_norm};
@@ -245,6 +246,7 @@ impl Model {
                 let position = sequences[piece.sequence].state.position();
                 position..position + piece.rows
             }));
+            fault!(PositionsRestart => buffers.block.rope.fill(pieces.iter().flat_map(|piece| 0..piece.rows)));
         }
         for (index, layer) in self.layers.iter().enumerate() {
             self.layer(isa, index, layer, sequences, pieces, rows, buffers);
@@ -295,6 +297,7 @@ impl Model {
         }
         layer.feed_forward.forward(isa, normed, block, output);
         add(isa, hidden, output);
+        fault!(ResidualTwice => add(isa, hidden, output));
     }
 
     /// The logits of every row of a pass.
@@ -303,6 +306,7 @@ impl Model {
         let normed = &mut buffers.normed[..elements];
         let hidden = &buffers.hidden[..elements];
         rms_norm(isa, hidden, &self.final_norm, self.config.norm_epsilon, normed);
+        fault!(FinalNormSkipped => normed.copy_from_slice(hidden));
         linear(isa, normed, self.head(), None, &mut logits[..rows * self.config.vocabulary]);
     }
 
@@ -319,7 +323,8 @@ impl Model {
         for piece in pieces {
             last += piece.rows;
             if piece.ends {
-                let hidden = &buffers.hidden[(last - 1) * width..][..width];
+                let row = fault!(LastLogitsOfFirstRow: last - piece.rows, else last - 1);
+                let hidden = &buffers.hidden[row * width..][..width];
                 let normed = &mut buffers.normed[ended * width..][..width];
                 rms_norm(isa, hidden, &self.final_norm, self.config.norm_epsilon, normed);
                 ended += 1;

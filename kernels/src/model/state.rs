@@ -1,5 +1,6 @@
 use super::Error;
 use super::config::{Config, Description, LayerKind};
+use crate::fault;
 use crate::ops::{CacheElement, KeyValueCache, ShiftSumState};
 
 /// What a model remembers of one sequence: keys and values of its attention layers, the last inputs of its convolutions, and how many
@@ -70,6 +71,7 @@ impl State {
     pub fn reset(&mut self) {
         self.position = 0;
         for layer in &mut self.layers {
+            fault!(StaleConvolutionState => if matches!(layer, LayerState::Conv(_)) { continue; });
             match layer {
                 LayerState::Conv(ConvState::Gated(inputs)) => inputs.fill(0.0),
                 LayerState::Conv(ConvState::ShiftSum(state)) => state.reset(),

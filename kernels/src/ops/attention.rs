@@ -1,6 +1,7 @@
 use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
+use crate::fault;
 use crate::linear::tile::{OneByOne, SideBySide, chain};
 use crate::simd::math::exp;
 use crate::simd::{Element, Isa, LANES, Lanes, Registers, Simd, dispatch};
@@ -217,7 +218,7 @@ impl HeadRows {
         self.pack(query, rows, &mut sums.queries);
         let keys = self.position + rows.div_ceil(self.group);
         for segment in (0..keys).step_by(SEGMENT) {
-            sums.segment[..rows].fill(Partial::EMPTY);
+            fault!(SegmentNotReset: (), else sums.segment[..rows].fill(Partial::EMPTY));
             for key in (segment..keys.min(segment + SEGMENT)).step_by(BLOCK) {
                 let block = &elements[2 * key * self.head_dim..][..2 * BLOCK * self.head_dim];
                 // A tile reads several panels side by side, which the hardware's own prefetching follows badly.

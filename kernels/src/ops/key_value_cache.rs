@@ -2,6 +2,7 @@ use half::f16;
 
 use super::attention::BLOCK;
 use crate::aligned::Aligned;
+use crate::fault;
 use crate::simd::{Element, LANES};
 use crate::threads::split_rows;
 
@@ -194,8 +195,9 @@ impl Clone for KeyValueCache {
     /// A snapshot with the same capacity; only stored positions are copied.
     fn clone(&self) -> Self {
         let mut copy = Self::new(self.heads, self.head_dim, self.capacity(), self.element());
-        let (stride, used) =
-            (self.head_stride(), self.length.div_ceil(BLOCK) * 2 * BLOCK * self.head_dim);
+        let blocks =
+            fault!(SnapshotForgetsTail: self.length / BLOCK, else self.length.div_ceil(BLOCK));
+        let (stride, used) = (self.head_stride(), blocks * 2 * BLOCK * self.head_dim);
         copy.length = self.length;
         match (&mut copy.storage, &self.storage) {
             (Storage::F32(copy), Storage::F32(original)) => {

@@ -1,4 +1,5 @@
 use crate::aligned::Aligned;
+use crate::fault;
 use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Lanes, Simd, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
@@ -45,7 +46,8 @@ impl RopeTable {
     pub fn fill(&mut self, positions: impl Iterator<Item = usize>) {
         let half = self.inverse_frequencies.len();
         for (row, position) in positions.enumerate() {
-            if self.positions[row].replace(position) == Some(position) {
+            let held = self.positions[row].replace(position);
+            if fault!(StaleAngles: held.is_some(), else held == Some(position)) {
                 continue;
             }
             let cosines = &mut self.cosines[row * half..][..half];

@@ -1,5 +1,6 @@
 use arrayvec::ArrayVec;
 
+use crate::fault;
 use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Lanes, Simd, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
@@ -47,6 +48,17 @@ impl ShortConv {
     /// Taps: `conv_L_cache`.
     pub fn length(&self) -> usize {
         self.taps.len() / self.width
+    }
+
+    /// The taps as they were given, `[width, L]`, oldest first.
+    pub fn weight(&self) -> Vec<f32> {
+        let (width, length) = (self.width, self.length());
+        (0..width * length).map(|i| self.taps[i % length * width + i / length]).collect()
+    }
+
+    /// The bias, `[width]`, if there is one.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
     }
 
     /// Bytes of the weights.
@@ -176,7 +188,8 @@ pub(super) fn advance<'a>(
     state.copy_within((kept - old) * width.., 0);
     dispatch!(isa, simd => {
         for k in old..kept {
-            let input = input(rows + k - kept);
+            let newest = rows + k - kept;
+            let input = input(fault!(StateShifted: newest.saturating_sub(1), else newest));
             let row = &mut state[k * width..][..width];
             for at in (0..width).step_by(LANES) {
                 write(input.read(simd, at), &mut row[at..]);

@@ -1,0 +1,450 @@
+//! Wrong on purpose: bugs that are switched on one at a time while the program runs, so that a gate can be seen to catch them.
+//!
+//! [`Faulty`] is an instruction set with one wrong verb; every operation and the model run on it unchanged. A [`Line`] is a wrong line
+//! where nothing can be put between. Nothing of this is compiled without the feature `faults`.
+
+use std::ops::{Add, Div, Mul, Sub};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+
+use half::{bf16, f16};
+
+use crate::Isa;
+use crate::simd::{ISA_NAMES, LANES, Lanes, Registers, Simd};
+
+/// A verb of [`Simd`] or [`Lanes`] that is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LaneFault {
+    /// The product is rounded before the sum.
+    UnfusedMultiplyAdd = 1,
+    /// Neighbours are added first, not halves.
+    SumOfNeighbours,
+    /// The last lane is not in the sum.
+    SumWithoutLastLane,
+    /// The last lane is never the largest.
+    LargestWithoutLastLane,
+    /// `max` returns its first operand where both are equal or unordered.
+    MaxPrefersFirst,
+    /// `min` returns its first operand where both are equal or unordered.
+    MinPrefersFirst,
+    /// Missing lanes of a tail hold 1, whatever the fill.
+    TailFilledWithOnes,
+    /// The last element of a tail is not read.
+    TailReadShort,
+    /// The last element of a tail is not written.
+    TailWrittenShort,
+    /// The sign alone decides: -0 and -NaN count as negative.
+    SelectBySignBit,
+    /// Results of scaling that are subnormal become 0.
+    ScaleFlushesSubnormals,
+    /// The scaled power is not rounded once: subnormal results are cut.
+    ScaleCutsSubnormals,
+    /// `abs` keeps the sign.
+    AbsKeepsSign,
+    /// Division multiplies by the rounded reciprocal.
+    DivideByReciprocal,
+    /// Sums that are subnormal become 0.
+    AddFlushesSubnormals,
+    /// Subnormal halves widen to 0.
+    HalvesFlushSubnormals,
+    /// Brain floats lose the last bit of their fraction.
+    BrainFloatsLoseABit,
+    /// `a - b` is `a + (-b)`. Equivalent: only the sign of a NaN can differ.
+    SubtractAddsNegative,
+    /// `load` goes through memory once more. Equivalent: the bits are the same.
+    LoadCopies,
+}
+
+impl LaneFault {
+    /// Every one.
+    pub const ALL: [Self; 19] = [
+        Self::UnfusedMultiplyAdd,
+        Self::SumOfNeighbours,
+        Self::SumWithoutLastLane,
+        Self::LargestWithoutLastLane,
+        Self::MaxPrefersFirst,
+        Self::MinPrefersFirst,
+        Self::TailFilledWithOnes,
+        Self::TailReadShort,
+        Self::TailWrittenShort,
+        Self::SelectBySignBit,
+        Self::ScaleFlushesSubnormals,
+        Self::ScaleCutsSubnormals,
+        Self::AbsKeepsSign,
+        Self::DivideByReciprocal,
+        Self::AddFlushesSubnormals,
+        Self::HalvesFlushSubnormals,
+        Self::BrainFloatsLoseABit,
+        Self::SubtractAddsNegative,
+        Self::LoadCopies,
+    ];
+}
+
+/// A line of an operation or of the model that is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Line {
+    /// The feed-forward's output is added twice.
+    ResidualTwice = 1,
+    /// The last norm is left out.
+    FinalNormSkipped,
+    /// Keys are not normed.
+    KeyNormSkipped,
+    /// SwiGLU's gate and up projection change places.
+    GateAndUpSwapped,
+    /// Each call counts positions from 0.
+    PositionsRestart,
+    /// A row's angles are kept although its position is another.
+    StaleAngles,
+    /// A reset leaves the convolutions' state.
+    StaleConvolutionState,
+    /// A convolution's state lags one row behind.
+    StateShifted,
+    /// The last, partly filled block of a cache is not in a snapshot.
+    SnapshotForgetsTail,
+    /// The logits of a sequence's first row pass for those of its last.
+    LastLogitsOfFirstRow,
+    /// The sums of a segment of keys begin with those of the one before.
+    SegmentNotReset,
+    /// A thread's first row is the one before.
+    ThreadsOverlap,
+}
+
+impl Line {
+    /// Every one.
+    pub const ALL: [Self; 12] = [
+        Self::ResidualTwice,
+        Self::FinalNormSkipped,
+        Self::KeyNormSkipped,
+        Self::GateAndUpSwapped,
+        Self::PositionsRestart,
+        Self::StaleAngles,
+        Self::StaleConvolutionState,
+        Self::StateShifted,
+        Self::SnapshotForgetsTail,
+        Self::LastLogitsOfFirstRow,
+        Self::SegmentNotReset,
+        Self::ThreadsOverlap,
+    ];
+}
+
+/// The lane fault that is on, or 0.
+static LANE_FAULT: AtomicU8 = AtomicU8::new(0);
+
+/// The instruction set whose lanes are wrong, as its index in [`ISA_NAMES`].
+static ISA: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// The line that is on, or 0.
+static LINE: AtomicU8 = AtomicU8::new(0);
+
+static REACHED: AtomicBool = AtomicBool::new(false);
+
+/// Switches a lane fault on, on one instruction set, and every other fault off.
+pub fn switch_lanes(fault: LaneFault, isa: Isa) {
+    switch_off();
+    LANE_FAULT.store(fault as u8, Ordering::SeqCst);
+    ISA.store(index(isa), Ordering::SeqCst);
+}
+
+/// Switches a line on, and every other fault off.
+pub fn switch_line(line: Line) {
+    switch_off();
+    LINE.store(line as u8, Ordering::SeqCst);
+}
+
+/// Switches every fault off and forgets whether one was reached.
+pub fn switch_off() {
+    LANE_FAULT.store(0, Ordering::SeqCst);
+    ISA.store(u32::MAX, Ordering::SeqCst);
+    LINE.store(0, Ordering::SeqCst);
+    REACHED.store(false, Ordering::SeqCst);
+}
+
+/// Whether the fault that is on did run.
+pub fn is_reached() -> bool {
+    REACHED.load(Ordering::SeqCst)
+}
+
+/// Notes that a fault did run: for faults that live elsewhere, too.
+pub fn reach() {
+    REACHED.store(true, Ordering::Relaxed);
+}
+
+fn index(isa: Isa) -> u32 {
+    let index = ISA_NAMES.iter().position(|name| *name == isa.name());
+    index.expect("every instruction set has a name") as u32
+}
+
+pub(crate) fn has_wrong_lanes(isa: Isa) -> bool {
+    ISA.load(Ordering::Relaxed) == index(isa)
+}
+
+pub(crate) fn is_wrong(line: Line) -> bool {
+    let is_on = LINE.load(Ordering::Relaxed) == line as u8;
+    if is_on {
+        reach();
+    }
+    is_on
+}
+
+#[inline(always)]
+fn is_on(fault: LaneFault) -> bool {
+    let is_on = LANE_FAULT.load(Ordering::Relaxed) == fault as u8;
+    if is_on {
+        reach();
+    }
+    is_on
+}
+
+/// An instruction set with one wrong verb.
+#[derive(Clone, Copy)]
+pub(crate) struct Faulty<S>(pub S);
+
+/// Its lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct FaultyLanes<S: Simd> {
+    simd: S,
+    lanes: S::Lanes,
+}
+
+impl<S: Simd> Faulty<S> {
+    #[inline(always)]
+    fn lanes(self, lanes: S::Lanes) -> FaultyLanes<S> {
+        FaultyLanes { simd: self.0, lanes }
+    }
+}
+
+impl<S: Simd> Simd for Faulty<S> {
+    type Lanes = FaultyLanes<S>;
+
+    const REGISTERS: Registers = S::REGISTERS;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> FaultyLanes<S> {
+        self.lanes(self.0.splat(value))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> FaultyLanes<S> {
+        if is_on(LaneFault::LoadCopies) {
+            return self.lanes(self.0.load(&self.0.load(from).to_array()));
+        }
+        self.lanes(self.0.load(from))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; LANES]) -> FaultyLanes<S> {
+        if is_on(LaneFault::HalvesFlushSubnormals) {
+            let normal = |half: f16| if half.is_normal() { half.to_f32() } else { 0.0 };
+            return self.lanes(self.0.load(&from.map(normal)));
+        }
+        self.lanes(self.0.load_f16(from))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; LANES]) -> FaultyLanes<S> {
+        if is_on(LaneFault::BrainFloatsLoseABit) {
+            let shortened = from.map(|value| bf16::from_bits(value.to_bits() & !1));
+            return self.lanes(self.0.load_bf16(&shortened));
+        }
+        self.lanes(self.0.load_bf16(from))
+    }
+
+    #[inline(always)]
+    fn prefetch<E>(self, line: &[E; LANES]) {
+        self.0.prefetch(line);
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        self.0.vectorize(kernel)
+    }
+
+    #[inline(always)]
+    fn load_partial(self, from: &[f32], fill: f32) -> FaultyLanes<S> {
+        if is_on(LaneFault::TailFilledWithOnes) {
+            return self.lanes(self.0.load_partial(from, 1.0));
+        }
+        if is_on(LaneFault::TailReadShort) {
+            return self.lanes(self.0.load_partial(&from[..from.len().saturating_sub(1)], fill));
+        }
+        self.lanes(self.0.load_partial(from, fill))
+    }
+}
+
+impl<S: Simd> FaultyLanes<S> {
+    #[inline(always)]
+    fn with(self, lanes: S::Lanes) -> Self {
+        Self { lanes, ..self }
+    }
+
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32) -> f32) -> Self {
+        let mut lanes = self.lanes.to_array();
+        for lane in &mut lanes {
+            *lane = f(*lane);
+        }
+        self.with(self.simd.load(&lanes))
+    }
+
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        let (mut lanes, others) = (self.lanes.to_array(), other.lanes.to_array());
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], others[i]);
+        }
+        self.with(self.simd.load(&lanes))
+    }
+}
+
+fn without_subnormals(value: f32) -> f32 {
+    if value.is_subnormal() { 0.0_f32.copysign(value) } else { value }
+}
+
+impl<S: Simd> Add for FaultyLanes<S> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        let sum = self.with(self.lanes + other.lanes);
+        if is_on(LaneFault::AddFlushesSubnormals) { sum.map(without_subnormals) } else { sum }
+    }
+}
+
+impl<S: Simd> Sub for FaultyLanes<S> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        if is_on(LaneFault::SubtractAddsNegative) {
+            return self.zip(other, |a, b| f32::add(a, -b));
+        }
+        self.with(self.lanes - other.lanes)
+    }
+}
+
+impl<S: Simd> Mul for FaultyLanes<S> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.with(self.lanes * other.lanes)
+    }
+}
+
+impl<S: Simd> Div for FaultyLanes<S> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        if is_on(LaneFault::DivideByReciprocal) {
+            return self.with(self.lanes * (self.simd.splat(1.0) / other.lanes));
+        }
+        self.with(self.lanes / other.lanes)
+    }
+}
+
+impl<S: Simd> Lanes for FaultyLanes<S> {
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        if is_on(LaneFault::UnfusedMultiplyAdd) {
+            return self.with(self.lanes * factor.lanes + term.lanes);
+        }
+        self.with(self.lanes.mul_add(factor.lanes, term.lanes))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        if is_on(LaneFault::MaxPrefersFirst) {
+            return self.with(other.lanes.max(self.lanes));
+        }
+        self.with(self.lanes.max(other.lanes))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        if is_on(LaneFault::MinPrefersFirst) {
+            return self.with(other.lanes.min(self.lanes));
+        }
+        self.with(self.lanes.min(other.lanes))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        if is_on(LaneFault::AbsKeepsSign) {
+            return self;
+        }
+        self.with(self.lanes.abs())
+    }
+
+    #[inline(always)]
+    fn select_negative(self, negative: Self, otherwise: Self) -> Self {
+        if is_on(LaneFault::SelectBySignBit) {
+            let signs = self.map(|lane| 1.0_f32.copysign(lane));
+            return self.with(signs.lanes.select_negative(negative.lanes, otherwise.lanes));
+        }
+        self.with(self.lanes.select_negative(negative.lanes, otherwise.lanes))
+    }
+
+    #[inline(always)]
+    fn scale_by_power(self, power: Self) -> Self {
+        if is_on(LaneFault::ScaleCutsSubnormals) {
+            return self.zip(power, |x, power| {
+                let exact = f64::from(x) * 2.0_f64.powi(power as i32);
+                let nearest = exact as f32;
+                if nearest.is_subnormal() && f64::from(nearest) > exact {
+                    nearest.next_down()
+                } else {
+                    nearest
+                }
+            });
+        }
+        let scaled = self.with(self.lanes.scale_by_power(power.lanes));
+        if is_on(LaneFault::ScaleFlushesSubnormals) {
+            scaled.map(without_subnormals)
+        } else {
+            scaled
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        self.lanes.store(to);
+    }
+
+    #[inline(always)]
+    fn store_partial(self, to: &mut [f32]) {
+        let most = to.len().saturating_sub(usize::from(is_on(LaneFault::TailWrittenShort)));
+        self.lanes.store_partial(&mut to[..most]);
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut lanes = self.lanes.to_array();
+        if is_on(LaneFault::SumOfNeighbours) {
+            let mut width = LANES;
+            while width > 1 {
+                width /= 2;
+                for i in 0..width {
+                    lanes[i] = lanes[2 * i] + lanes[2 * i + 1];
+                }
+            }
+            return lanes[0];
+        }
+        if is_on(LaneFault::SumWithoutLastLane) {
+            lanes[LANES - 1] = 0.0;
+            return self.simd.load(&lanes).sum();
+        }
+        self.lanes.sum()
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        if is_on(LaneFault::LargestWithoutLastLane) {
+            let mut lanes = self.lanes.to_array();
+            lanes[LANES - 1] = f32::NEG_INFINITY;
+            return self.simd.load(&lanes).largest();
+        }
+        self.lanes.largest()
+    }
+}

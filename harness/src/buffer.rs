@@ -33,6 +33,13 @@ impl Buffer {
     }
 }
 
+impl Buffer {
+    /// Writes outside, to see that it is noticed.
+    pub(crate) fn spoil_margin(&mut self) {
+        self.storage[self.start + self.length] = 0.0;
+    }
+}
+
 impl From<&[f32]> for Buffer {
     fn from(values: &[f32]) -> Self {
         Self::new(0, values.len(), |i| values[i])

@@ -112,8 +112,8 @@ impl FromStr for CaseLine {
             _ => return Err(CaseLineError::Parts(line.into())),
         };
         let &[op, shape, isa, seed, fill] = first else { unreachable!("it was split at five") };
-        let known = OPS.iter().find(|known| known.name == op);
-        let op = *known.ok_or_else(|| CaseLineError::Op { name: op.into(), known: op_names() })?;
+        let op = *Op::named(op)
+            .ok_or_else(|| CaseLineError::Op { name: op.into(), known: op_names() })?;
         let shape = parse_shape(shape, &op)?;
         let isa = isa.parse()?;
         let seed = seed.parse().map_err(|error| CaseLineError::Seed(seed.into(), error))?;

@@ -65,6 +65,13 @@ pub struct Op {
     pub make: fn(&Shape, Data) -> Box<dyn Case>,
 }
 
+impl Op {
+    /// The operation of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        OPS.iter().find(|op| op.name == name)
+    }
+}
+
 /// An operation's inputs, ready to run.
 pub trait Case: Sync {
     /// Runs the operation: everything that it writes, states as well.

@@ -55,19 +55,34 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Of what the fixed shapes gave with ordinary data.
     pub hashes: OpHashes,
-    /// What the results were held to.
-    pub demand: Demand,
 }
 
 impl Report {
     /// Where its hashes are not those kept, if it is held to them. Of an operation that failed only some cases ran, so nothing is
     /// compared.
-    pub fn changes(&self, kept: &Hashes) -> Vec<Change> {
+    pub fn changes(&self, gate: &Gate, kept: &Hashes) -> Vec<Change> {
         let has_failed = self.outcomes.iter().any(|outcome| outcome.failure.is_some());
-        if has_failed || self.demand == Demand::Bounds {
+        if has_failed || gate.demand == Demand::Bounds {
             return Vec::new();
         }
-        kept.changes(self.op.name, &self.hashes)
+        (gate.judges.changes)(kept, self.op.name, &self.hashes)
+    }
+
+    /// What came of it, in a line for each instruction set, or more where something is wrong.
+    pub fn verdict(&self) -> String {
+        let right = |outcome: &Outcome| {
+            let worst = outcome.errors().worst;
+            let Outcome { isa, cases, .. } = outcome;
+            format!(
+                "{} on {isa}: right in {cases} cases, worst error {worst:.3} of its bound",
+                self.op.name
+            )
+        };
+        let text = |outcome: &Outcome| {
+            let complaint = outcome.complaint(&self.op);
+            complaint.map_or_else(|| right(outcome), |complaint| format!("FAILED {complaint}"))
+        };
+        self.outcomes.iter().map(text).collect::<Vec<_>>().join("\n")
     }
 
     /// All that is wrong, but for hashes: a text each.
@@ -128,7 +143,8 @@ impl Outcome {
         Some(format!("{} on {}: {weakness}", op.name, self.isa))
     }
 
-    fn find_weakness(&self, planned: u64) -> Option<String> {
+    /// What is wrong with the cases as a whole, if none failed and `planned` should have run.
+    pub fn find_weakness(&self, planned: u64) -> Option<String> {
         if self.cases == 0 || (self.cases as u64) < planned {
             return Some(format!("{} of {planned} cases ran", self.cases));
         }
@@ -138,7 +154,10 @@ impl Outcome {
                 self.mistrusted, self.cases
             ));
         }
-        let worst = self.errors_by_fill[Fill::Normal as usize].worst;
+        let Errors { worst, bounded, .. } = self.errors_by_fill[Fill::Normal as usize];
+        if bounded == 0 {
+            return Some("no element was held to the oracle".into());
+        }
         self.is_vacuous()
             .then(|| format!("vacuous: no error came nearer to its bound than {worst:.1e} of it"))
     }
@@ -224,9 +243,9 @@ pub fn check(
         }
     }
     for outcome in tally.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
-        outcome.weakness = outcome.find_weakness(case_count(op, cases));
+        outcome.weakness = (gate.judges.weakness)(outcome, case_count(op, cases));
     }
-    Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes, demand: gate.demand }
+    Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
 }
 
 /// Runs one case again, on its instruction set: how near it came to its bounds.
@@ -281,7 +300,7 @@ impl Run<'_> {
     fn simplify(&self, plan: &Plan, failed: Failed, isas: &[Isa]) -> (Isa, Failure) {
         let simpler =
             [Plan { fill: Fill::Normal, ..plan.clone() }, Plan { threads: 1, ..plan.clone() }];
-        for plan in simpler {
+        for plan in simpler.into_iter().filter(|_| self.gate.shrinks) {
             if let Err(failed) = judge(self.gate, &plan, self.op, isas) {
                 return failure(&plan, self.op, failed);
             }
@@ -298,7 +317,7 @@ impl Run<'_> {
         let config = Config {
             cases: self.cases,
             failure_persistence: None,
-            max_shrink_iters: 400,
+            max_shrink_iters: if self.gate.shrinks { 400 } else { 0 },
             max_shrink_time: 0,
             ..Config::default()
         };
@@ -388,21 +407,24 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
     let case = guarded("making the case", || (op.make)(&plan.shape, data))
         .map_err(fail(first, Check::Runs))?;
     let scalar = Isa::Scalar(Scalar);
-    let reference = run(1, || case.run(&gate.reference, scalar)).map_err(|(by, reason)| {
-        let reason = format!("scalar, which it is compared with: {reason}");
-        Failed { isa: first, by, reason }
-    })?;
-    let expected = guarded("the oracle", || expected(&*case, plan.fill))
+    let judges = &gate.judges;
+    let reference =
+        gate.run(1, || (judges.run)(&*case, &gate.reference, scalar)).map_err(|(by, reason)| {
+            let reason = format!("scalar, which it is compared with: {reason}");
+            Failed { isa: first, by, reason }
+        })?;
+    let expected = guarded("the oracle", || gate.expected(&*case, plan.fill))
         .map_err(fail(first, Check::Bounds))?;
     let mut errors = Vec::with_capacity(isas.len());
     for &isa in isas {
         witness::announce(&line(plan, op, isa));
         let failed = |(by, reason)| Failed { isa, by, reason };
-        let outputs = run(plan.threads, || case.run(&gate.kernels, isa)).map_err(failed)?;
+        let outputs =
+            gate.run(plan.threads, || (judges.run)(&*case, &gate.kernels, isa)).map_err(failed)?;
         assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
         if gate.demand == Demand::EqualBits {
             gate.same_outputs(&reference, &outputs).map_err(fail(isa, Check::Bits))?;
-            run(plan.threads, || case.run_another_way(&gate.kernels, isa))
+            gate.run(plan.threads, || (judges.run_another_way)(&*case, &gate.kernels, isa))
                 .and_then(|outputs| {
                     let same = gate.same_outputs(&reference, &outputs);
                     same.map_err(|reason| (Check::OtherWay, reason))
@@ -424,42 +446,9 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
     Ok(Judgement { reference, errors, is_trivial })
 }
 
-/// What the oracle demands, if it can say what data of that kind give.
-fn expected(case: &dyn Case, fill: Fill) -> Option<Vec<Vec<Expected>>> {
-    if !fill.is_finite() && !case.defines_non_finite() {
-        return None;
-    }
-    let mut expected = case.expected();
-    if fill == Fill::Integers && case.is_exact_on_integers() {
-        for expected in expected.iter_mut().flatten() {
-            assert_eq!(expected.value.fract(), 0.0, "sums of integers are integers");
-            expected.bound = 0.0;
-        }
-    }
-    Some(expected)
-}
-
 fn is_trivial(output: &[f32], [saturated, rows]: [usize; 2]) -> bool {
     let zeros = output.iter().filter(|&&value| value == 0.0).count();
     output.is_empty() || 2 * zeros > output.len() || 2 * saturated > rows
-}
-
-/// Runs a case in a pool of this many threads; nothing may be written beside an output.
-fn run(
-    threads: usize,
-    work: impl FnOnce() -> Vec<Output> + Send,
-) -> Result<Vec<Output>, (Check, String)> {
-    static POOLS: LazyLock<[ThreadPool; MOST_THREADS]> = LazyLock::new(|| {
-        std::array::from_fn(|i| {
-            ThreadPoolBuilder::new().num_threads(i + 1).build().expect("threads can be started")
-        })
-    });
-    let outputs = guarded("the operation", || POOLS[threads - 1].install(work))
-        .map_err(|reason| (Check::Runs, reason))?;
-    match outputs.iter().find(|output| !output.values.margins_are_intact()) {
-        Some(output) => Err((Check::Margins, format!("{}: written outside", output.name))),
-        None => Ok(outputs),
-    }
 }
 
 /// Turns a panic into an error.
@@ -474,6 +463,40 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 }
 
 impl Gate {
+    /// What the oracle demands, if it can say what data of that kind give.
+    fn expected(&self, case: &dyn Case, fill: Fill) -> Option<Vec<Vec<Expected>>> {
+        if !fill.is_finite() && !case.defines_non_finite() {
+            return None;
+        }
+        let mut expected = (self.judges.expect)(case);
+        if fill == Fill::Integers && case.is_exact_on_integers() {
+            for expected in expected.iter_mut().flatten() {
+                assert_eq!(expected.value.fract(), 0.0, "sums of integers are integers");
+                expected.bound = 0.0;
+            }
+        }
+        Some(expected)
+    }
+
+    /// Runs a case in a pool of this many threads; nothing may be written beside an output.
+    fn run(
+        &self,
+        threads: usize,
+        work: impl FnOnce() -> Vec<Output> + Send,
+    ) -> Result<Vec<Output>, (Check, String)> {
+        static POOLS: LazyLock<[ThreadPool; MOST_THREADS]> = LazyLock::new(|| {
+            std::array::from_fn(|i| {
+                ThreadPoolBuilder::new().num_threads(i + 1).build().expect("threads can be started")
+            })
+        });
+        let outputs = guarded("the operation", || POOLS[threads - 1].install(work))
+            .map_err(|reason| (Check::Runs, reason))?;
+        match outputs.iter().find(|output| !(self.judges.is_intact)(&output.values)) {
+            Some(output) => Err((Check::Margins, format!("{}: written outside", output.name))),
+            None => Ok(outputs),
+        }
+    }
+
     fn same_outputs(&self, reference: &[Output], outputs: &[Output]) -> Result<(), String> {
         for output in outputs {
             let reference = reference.iter().find(|reference| reference.name == output.name);
@@ -747,13 +770,7 @@ mod tests {
         let wrong = || check_scalar(|shape, data| case(shape, data, |_, out| out.fill(0.0), 1e-9));
         let complaints = |outcome: Outcome| {
             let op = Op { name: "double", ..crate::cases::OPS[0] };
-            Report {
-                op,
-                outcomes: vec![outcome],
-                hashes: OpHashes::new(),
-                demand: Demand::EqualBits,
-            }
-            .complaints()
+            Report { op, outcomes: vec![outcome], hashes: OpHashes::new() }.complaints()
         };
         let [weak, wrong] = [complaints(weak()), complaints(wrong())].map(|all| all.concat());
         assert!(weak.starts_with("double on scalar: MISTRUSTED"), "{weak}");
@@ -767,14 +784,13 @@ mod tests {
             op: Op { name: "double", ..crate::cases::OPS[0] },
             outcomes: vec![outcome.clone()],
             hashes: OpHashes::from([("a".into(), "1".into())]),
-            demand: Demand::EqualBits,
         };
-        let changes = report(&outcome).changes(&Hashes::new());
+        let changes = report(&outcome).changes(&Gate::OURS, &Hashes::new());
         assert_eq!(changes.len(), 1);
         let complaint = hash_complaint(&report(&outcome).op, &changes).expect("a change");
         assert!(complaint.contains("kept: 1; the first is of a"), "{complaint}");
         outcome.failure = Some(Failure { case: "c".into(), by: Check::Bits, reason: "r".into() });
-        assert_eq!(report(&outcome).changes(&Hashes::new()), []);
+        assert_eq!(report(&outcome).changes(&Gate::OURS, &Hashes::new()), []);
     }
 
     #[test]

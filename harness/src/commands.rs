@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod check;
+mod faults;
 mod generate;
 mod golden;
 mod isas;
@@ -31,6 +32,7 @@ pub const UNUSABLE: u8 = 2;
 pub enum Command {
     Isas(isas::IsasArguments),
     Check(check::CheckArguments),
+    Faults(faults::FaultsArguments),
     Merge(merge::MergeArguments),
     Golden(golden::GoldenArguments),
     Logits(logits::LogitsArguments),
@@ -43,6 +45,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(arguments) => {
             check::run(arguments).map_err(|failure| failure.to_string().into())
         }
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Merge(arguments) => merge::run(arguments),
         Command::Golden(arguments) => golden::run(arguments),
         Command::Logits(arguments) => logits::run(arguments),

@@ -10,6 +10,8 @@ pub mod compare;
 pub mod coverage;
 pub mod data;
 pub mod emulator;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod fill;
 pub mod gate;
 pub mod golden;
@@ -18,4 +20,5 @@ pub mod kernels;
 pub mod machine;
 pub mod oracle;
 pub mod random_model;
+pub mod self_test;
 pub mod witness;

@@ -86,8 +86,8 @@ impl LaneFault {
 pub enum Line {
     /// The feed-forward's output is added twice.
     ResidualTwice = 1,
-    /// The last norm is left out.
-    FinalNormSkipped,
+    /// A reduction's tail is padded with ones.
+    TailPaddedWithOnes,
     /// Keys are not normed.
     KeyNormSkipped,
     /// SwiGLU's gate and up projection change places.
@@ -114,7 +114,7 @@ impl Line {
     /// Every one.
     pub const ALL: [Self; 12] = [
         Self::ResidualTwice,
-        Self::FinalNormSkipped,
+        Self::TailPaddedWithOnes,
         Self::KeyNormSkipped,
         Self::GateAndUpSwapped,
         Self::PositionsRestart,
@@ -189,11 +189,7 @@ pub(crate) fn is_wrong(line: Line) -> bool {
 
 #[inline(always)]
 fn is_on(fault: LaneFault) -> bool {
-    let is_on = LANE_FAULT.load(Ordering::Relaxed) == fault as u8;
-    if is_on {
-        reach();
-    }
-    is_on
+    LANE_FAULT.load(Ordering::Relaxed) == fault as u8
 }
 
 /// An instruction set with one wrong verb.
@@ -214,6 +210,139 @@ impl<S: Simd> Faulty<S> {
     }
 }
 
+/// The wrong verbs. Not inlined: they are rare, and every kernel is compiled with all of them.
+macro_rules! wrong {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block)*) => {
+        $(
+            #[cold]
+            #[inline(never)]
+            fn $name<S: Simd>($($argument: $type),*) -> $result {
+                reach();
+                $body
+            }
+        )*
+    };
+}
+
+wrong! {
+    fn copied(simd: S, from: &[f32; LANES]) -> S::Lanes {
+        simd.load(&simd.load(from).to_array())
+    }
+
+    fn load_f16_flushed(simd: S, from: &[f16; LANES]) -> S::Lanes {
+        simd.load(&from.map(|half| if half.is_normal() { half.to_f32() } else { 0.0 }))
+    }
+
+    fn load_bf16_shortened(simd: S, from: &[bf16; LANES]) -> S::Lanes {
+        simd.load_bf16(&from.map(|value| bf16::from_bits(value.to_bits() & !1)))
+    }
+
+    fn load_partial_with_ones(simd: S, from: &[f32]) -> S::Lanes {
+        simd.load_partial(from, 1.0)
+    }
+
+    fn load_partial_short(simd: S, from: &[f32], fill: f32) -> S::Lanes {
+        simd.load_partial(&from[..from.len().saturating_sub(1)], fill)
+    }
+
+    fn store_partial_short(simd: S, lanes: S::Lanes, to: &mut [f32]) -> S {
+        let most = to.len().saturating_sub(1);
+        lanes.store_partial(&mut to[..most]);
+        simd
+    }
+
+    fn sum_flushed(a: FaultyLanes<S>, b: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.zip(b, |a, b| without_subnormals(a + b))
+    }
+
+    fn difference_by_sum(a: FaultyLanes<S>, b: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.zip(b, |a, b| f32::add(a, -b))
+    }
+
+    fn quotient_by_reciprocal(a: FaultyLanes<S>, b: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.zip(b, |a, b| a * (1.0 / b))
+    }
+
+    fn multiply_add_unfused(a: FaultyLanes<S>, b: FaultyLanes<S>, c: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.with(a.lanes * b.lanes + c.lanes)
+    }
+
+    fn max_swapped(a: FaultyLanes<S>, b: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.with(b.lanes.max(a.lanes))
+    }
+
+    fn min_swapped(a: FaultyLanes<S>, b: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.with(b.lanes.min(a.lanes))
+    }
+
+    fn unchanged(a: FaultyLanes<S>) -> FaultyLanes<S> {
+        a
+    }
+
+    fn by_sign_bit(a: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.zip(a, |a, _| 1.0_f32.copysign(a))
+    }
+
+    fn scaled_and_cut(a: FaultyLanes<S>, power: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.zip(power, |x, power| {
+            let exact = f64::from(x) * 2.0_f64.powi(power as i32);
+            let nearest = exact as f32;
+            let is_above = nearest.is_subnormal() && f64::from(nearest) > exact;
+            if is_above { nearest.next_down() } else { nearest }
+        })
+    }
+
+    fn scaled_and_flushed(a: FaultyLanes<S>, power: FaultyLanes<S>) -> FaultyLanes<S> {
+        let scaled = a.with(a.lanes.scale_by_power(power.lanes));
+        scaled.zip(scaled, |x, _| without_subnormals(x))
+    }
+
+    fn sum_of_neighbours(a: FaultyLanes<S>) -> f32 {
+        let mut lanes = a.lanes.to_array();
+        let mut width = LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                lanes[i] = lanes[2 * i] + lanes[2 * i + 1];
+            }
+        }
+        lanes[0]
+    }
+
+    fn sum_short(a: FaultyLanes<S>) -> f32 {
+        a.with_last(0.0).sum()
+    }
+
+    fn largest_short(a: FaultyLanes<S>) -> f32 {
+        a.with_last(f32::NEG_INFINITY).largest()
+    }
+}
+
+fn without_subnormals(value: f32) -> f32 {
+    if value.is_subnormal() { 0.0_f32.copysign(value) } else { value }
+}
+
+impl<S: Simd> FaultyLanes<S> {
+    #[inline(always)]
+    fn with(self, lanes: S::Lanes) -> Self {
+        Self { lanes, ..self }
+    }
+
+    fn with_last(self, value: f32) -> S::Lanes {
+        let mut lanes = self.lanes.to_array();
+        lanes[LANES - 1] = value;
+        self.simd.load(&lanes)
+    }
+
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        let (mut lanes, others) = (self.lanes.to_array(), other.lanes.to_array());
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], others[i]);
+        }
+        self.with(self.simd.load(&lanes))
+    }
+}
+
 impl<S: Simd> Simd for Faulty<S> {
     type Lanes = FaultyLanes<S>;
 
@@ -226,28 +355,24 @@ impl<S: Simd> Simd for Faulty<S> {
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> FaultyLanes<S> {
-        if is_on(LaneFault::LoadCopies) {
-            return self.lanes(self.0.load(&self.0.load(from).to_array()));
-        }
-        self.lanes(self.0.load(from))
+        let is_wrong = is_on(LaneFault::LoadCopies);
+        self.lanes(if is_wrong { copied(self.0, from) } else { self.0.load(from) })
     }
 
     #[inline(always)]
     fn load_f16(self, from: &[f16; LANES]) -> FaultyLanes<S> {
-        if is_on(LaneFault::HalvesFlushSubnormals) {
-            let normal = |half: f16| if half.is_normal() { half.to_f32() } else { 0.0 };
-            return self.lanes(self.0.load(&from.map(normal)));
-        }
-        self.lanes(self.0.load_f16(from))
+        let is_wrong = is_on(LaneFault::HalvesFlushSubnormals);
+        self.lanes(if is_wrong { load_f16_flushed(self.0, from) } else { self.0.load_f16(from) })
     }
 
     #[inline(always)]
     fn load_bf16(self, from: &[bf16; LANES]) -> FaultyLanes<S> {
-        if is_on(LaneFault::BrainFloatsLoseABit) {
-            let shortened = from.map(|value| bf16::from_bits(value.to_bits() & !1));
-            return self.lanes(self.0.load_bf16(&shortened));
-        }
-        self.lanes(self.0.load_bf16(from))
+        let is_wrong = is_on(LaneFault::BrainFloatsLoseABit);
+        self.lanes(if is_wrong {
+            load_bf16_shortened(self.0, from)
+        } else {
+            self.0.load_bf16(from)
+        })
     }
 
     #[inline(always)]
@@ -262,43 +387,14 @@ impl<S: Simd> Simd for Faulty<S> {
 
     #[inline(always)]
     fn load_partial(self, from: &[f32], fill: f32) -> FaultyLanes<S> {
-        if is_on(LaneFault::TailFilledWithOnes) {
-            return self.lanes(self.0.load_partial(from, 1.0));
-        }
-        if is_on(LaneFault::TailReadShort) {
-            return self.lanes(self.0.load_partial(&from[..from.len().saturating_sub(1)], fill));
-        }
-        self.lanes(self.0.load_partial(from, fill))
+        self.lanes(if is_on(LaneFault::TailFilledWithOnes) {
+            load_partial_with_ones(self.0, from)
+        } else if is_on(LaneFault::TailReadShort) {
+            load_partial_short(self.0, from, fill)
+        } else {
+            self.0.load_partial(from, fill)
+        })
     }
-}
-
-impl<S: Simd> FaultyLanes<S> {
-    #[inline(always)]
-    fn with(self, lanes: S::Lanes) -> Self {
-        Self { lanes, ..self }
-    }
-
-    #[inline(always)]
-    fn map(self, f: impl Fn(f32) -> f32) -> Self {
-        let mut lanes = self.lanes.to_array();
-        for lane in &mut lanes {
-            *lane = f(*lane);
-        }
-        self.with(self.simd.load(&lanes))
-    }
-
-    #[inline(always)]
-    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        let (mut lanes, others) = (self.lanes.to_array(), other.lanes.to_array());
-        for i in 0..LANES {
-            lanes[i] = f(lanes[i], others[i]);
-        }
-        self.with(self.simd.load(&lanes))
-    }
-}
-
-fn without_subnormals(value: f32) -> f32 {
-    if value.is_subnormal() { 0.0_f32.copysign(value) } else { value }
 }
 
 impl<S: Simd> Add for FaultyLanes<S> {
@@ -306,8 +402,10 @@ impl<S: Simd> Add for FaultyLanes<S> {
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        let sum = self.with(self.lanes + other.lanes);
-        if is_on(LaneFault::AddFlushesSubnormals) { sum.map(without_subnormals) } else { sum }
+        if is_on(LaneFault::AddFlushesSubnormals) {
+            return sum_flushed(self, other);
+        }
+        self.with(self.lanes + other.lanes)
     }
 }
 
@@ -317,7 +415,7 @@ impl<S: Simd> Sub for FaultyLanes<S> {
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
         if is_on(LaneFault::SubtractAddsNegative) {
-            return self.zip(other, |a, b| f32::add(a, -b));
+            return difference_by_sum(self, other);
         }
         self.with(self.lanes - other.lanes)
     }
@@ -338,7 +436,7 @@ impl<S: Simd> Div for FaultyLanes<S> {
     #[inline(always)]
     fn div(self, other: Self) -> Self {
         if is_on(LaneFault::DivideByReciprocal) {
-            return self.with(self.lanes * (self.simd.splat(1.0) / other.lanes));
+            return quotient_by_reciprocal(self, other);
         }
         self.with(self.lanes / other.lanes)
     }
@@ -348,7 +446,7 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
     #[inline(always)]
     fn mul_add(self, factor: Self, term: Self) -> Self {
         if is_on(LaneFault::UnfusedMultiplyAdd) {
-            return self.with(self.lanes * factor.lanes + term.lanes);
+            return multiply_add_unfused(self, factor, term);
         }
         self.with(self.lanes.mul_add(factor.lanes, term.lanes))
     }
@@ -356,7 +454,7 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         if is_on(LaneFault::MaxPrefersFirst) {
-            return self.with(other.lanes.max(self.lanes));
+            return max_swapped(self, other);
         }
         self.with(self.lanes.max(other.lanes))
     }
@@ -364,7 +462,7 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
     #[inline(always)]
     fn min(self, other: Self) -> Self {
         if is_on(LaneFault::MinPrefersFirst) {
-            return self.with(other.lanes.min(self.lanes));
+            return min_swapped(self, other);
         }
         self.with(self.lanes.min(other.lanes))
     }
@@ -372,39 +470,26 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
     #[inline(always)]
     fn abs(self) -> Self {
         if is_on(LaneFault::AbsKeepsSign) {
-            return self;
+            return unchanged(self);
         }
         self.with(self.lanes.abs())
     }
 
     #[inline(always)]
     fn select_negative(self, negative: Self, otherwise: Self) -> Self {
-        if is_on(LaneFault::SelectBySignBit) {
-            let signs = self.map(|lane| 1.0_f32.copysign(lane));
-            return self.with(signs.lanes.select_negative(negative.lanes, otherwise.lanes));
-        }
-        self.with(self.lanes.select_negative(negative.lanes, otherwise.lanes))
+        let signs = if is_on(LaneFault::SelectBySignBit) { by_sign_bit(self) } else { self };
+        self.with(signs.lanes.select_negative(negative.lanes, otherwise.lanes))
     }
 
     #[inline(always)]
     fn scale_by_power(self, power: Self) -> Self {
         if is_on(LaneFault::ScaleCutsSubnormals) {
-            return self.zip(power, |x, power| {
-                let exact = f64::from(x) * 2.0_f64.powi(power as i32);
-                let nearest = exact as f32;
-                if nearest.is_subnormal() && f64::from(nearest) > exact {
-                    nearest.next_down()
-                } else {
-                    nearest
-                }
-            });
+            return scaled_and_cut(self, power);
         }
-        let scaled = self.with(self.lanes.scale_by_power(power.lanes));
         if is_on(LaneFault::ScaleFlushesSubnormals) {
-            scaled.map(without_subnormals)
-        } else {
-            scaled
+            return scaled_and_flushed(self, power);
         }
+        self.with(self.lanes.scale_by_power(power.lanes))
     }
 
     #[inline(always)]
@@ -414,36 +499,28 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
 
     #[inline(always)]
     fn store_partial(self, to: &mut [f32]) {
-        let most = to.len().saturating_sub(usize::from(is_on(LaneFault::TailWrittenShort)));
-        self.lanes.store_partial(&mut to[..most]);
+        if is_on(LaneFault::TailWrittenShort) {
+            store_partial_short(self.simd, self.lanes, to);
+        } else {
+            self.lanes.store_partial(to);
+        }
     }
 
     #[inline(always)]
     fn sum(self) -> f32 {
-        let mut lanes = self.lanes.to_array();
         if is_on(LaneFault::SumOfNeighbours) {
-            let mut width = LANES;
-            while width > 1 {
-                width /= 2;
-                for i in 0..width {
-                    lanes[i] = lanes[2 * i] + lanes[2 * i + 1];
-                }
-            }
-            return lanes[0];
+            sum_of_neighbours(self)
+        } else if is_on(LaneFault::SumWithoutLastLane) {
+            sum_short(self)
+        } else {
+            self.lanes.sum()
         }
-        if is_on(LaneFault::SumWithoutLastLane) {
-            lanes[LANES - 1] = 0.0;
-            return self.simd.load(&lanes).sum();
-        }
-        self.lanes.sum()
     }
 
     #[inline(always)]
     fn largest(self) -> f32 {
         if is_on(LaneFault::LargestWithoutLastLane) {
-            let mut lanes = self.lanes.to_array();
-            lanes[LANES - 1] = f32::NEG_INFINITY;
-            return self.simd.load(&lanes).largest();
+            return largest_short(self);
         }
         self.lanes.largest()
     }

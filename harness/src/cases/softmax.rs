@@ -68,6 +68,10 @@ impl Case for Softmax {
         vec![Output::new("x", x)]
     }
 
+    fn defines_non_finite(&self) -> bool {
+        true
+    }
+
     fn saturated_rows(&self, outputs: &[Output]) -> [usize; 2] {
         let rows = outputs[0].values.chunks_exact(self.length);
         let is_saturated = |row: &&[f32]| row.len() > 1 && row.contains(&1.0);

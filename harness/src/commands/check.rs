@@ -12,9 +12,10 @@ use lfm2_harness::check::{
 };
 use lfm2_harness::compare::Errors;
 use lfm2_harness::fill::Fill;
-use lfm2_harness::gate::Gate;
+use lfm2_harness::gate::{Gate, Judges};
 use lfm2_harness::hashes::{Change, Hashes, digest};
 use lfm2_harness::machine::Machine;
+use lfm2_harness::self_test::self_test;
 use lfm2_harness::witness;
 use lfm2_kernels::Isa;
 use regex::Regex;
@@ -81,6 +82,7 @@ pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
     if let Some(line) = &arguments.repro {
         return run_again(line);
     }
+    self_test(&Judges::OURS).map_err(|error| format!("the gate itself is broken: {error}"))?;
     let reports = check_all(&ops, &isas, arguments.cases, arguments.seed);
     let kept = Hashes::kept()?;
     if arguments.bless {
@@ -105,7 +107,7 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(report: &'a Report, kept: &Hashes) -> Self {
-        Self { report, changes: report.changes(kept) }
+        Self { report, changes: report.changes(&Gate::OURS, kept) }
     }
 
     fn is_right(&self) -> bool {

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lfm2_harness::coverage::{Coverage, expected_isas};
+use lfm2_harness::gate::Judges;
+use lfm2_harness::self_test::self_test;
 use lfm2_harness::witness;
 use lfm2_kernels::Isa;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -22,7 +24,10 @@ fn main() -> ExitCode {
         return status;
     }
     let coverage = Arc::new(Coverage::new());
-    let mut trials = vec![Trial::test("coverage::expected_isas_are_available", available)];
+    let mut trials = vec![
+        Trial::test("coverage::expected_isas_are_available", available),
+        Trial::test("self_test", || Ok(self_test(&Judges::OURS)?)),
+    ];
     trials.extend(operations::trials(&coverage));
     trials.extend(goldens::trials(&coverage));
 

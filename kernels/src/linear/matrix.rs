@@ -136,6 +136,15 @@ impl Matrix {
         });
     }
 
+    /// The weights as rows, `[outputs, inputs]`, widened exactly.
+    pub fn to_rows(&self) -> Vec<f32> {
+        let mut rows = vec![0.0; self.outputs * self.inputs];
+        for (output, row) in rows.chunks_exact_mut(self.inputs.max(1)).enumerate() {
+            self.copy_row(output, row);
+        }
+        rows
+    }
+
     pub(super) fn panels(&self) -> &Panels {
         &self.panels
     }
@@ -185,6 +194,7 @@ mod tests {
                 matrix.copy_row(n, &mut row);
                 assert_eq!(row, rows[n * 5..][..5]);
             }
+            assert_eq!(matrix.to_rows(), rows);
         }
     }
 }

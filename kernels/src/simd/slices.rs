@@ -1,6 +1,7 @@
 //! Walks slices sixteen lanes at a time, so that kernels never see a tail.
 
 use super::{LANES, Lanes, Simd};
+use crate::fault;
 
 /// Marks a closure `#[inline(always)]`: see the hazard in [`crate::simd`].
 macro_rules! inlined {
@@ -31,7 +32,8 @@ pub fn fold<S: Simd>(
         second = step(second, simd.load(high));
     }
     if !tail.is_empty() {
-        let mut padded = [identity; 2 * LANES];
+        let padding = fault!(TailPaddedWithOnes: 1.0, else identity);
+        let mut padded = [padding; 2 * LANES];
         padded[..tail.len()].copy_from_slice(tail);
         let (low, high) = halves(&padded);
         first = step(first, simd.load(low));

@@ -1,0 +1,682 @@
+//! Wrong twins of the operations: ours, called with arguments or results altered as a real bug would alter them.
+
+use lfm2_kernels::Isa;
+use lfm2_kernels::faults::reach;
+use lfm2_kernels::linear::{ElementType, Matrix};
+use lfm2_kernels::model::{Error, Logits, Model, Scratch, Sequence};
+use lfm2_kernels::ops::{self, KeyValueCache, RopeTable, ShiftAxis, ShiftSumState, ShortConv};
+use lfm2_kernels::simd::LANES;
+
+use super::{Class, Fault, Kind};
+use crate::kernels::Kernels;
+
+const OURS: Kernels = Kernels::OURS;
+
+const fn fault(
+    name: &'static str,
+    class: Class,
+    ops: &'static [&'static str],
+    kernels: Kernels,
+) -> Fault {
+    Fault { name, class, ops, kind: Kind::Kernels(kernels), equivalent: None }
+}
+
+const EMBEDDING: &[&str] = &["embedding_f32", "embedding_f16", "embedding_bf16"];
+const NORM: &[&str] = &["rms_norm"];
+const SOFTMAX: &[&str] = &["softmax", "exp"];
+const LINEAR: &[&str] = &["linear_f32", "linear_f16", "linear_bf16"];
+const ROPE: &[&str] = &["rope"];
+const ATTENTION: &[&str] = &["attention_f32", "attention_f16"];
+const CONVOLUTION: &[&str] = &["short_conv"];
+const SHIFT_SUM: &[&str] = &["shift_sum_time", "shift_sum_feature"];
+const SILU: &[&str] = &["silu_multiply", "silu"];
+const MODEL: &[&str] = &["model"];
+
+/// Every one.
+#[rustfmt::skip]
+pub const FAULTS: &[Fault] = &[
+    fault("embedding row off by one", Class::Indexing, EMBEDDING, Kernels { embedding: next_row, ..OURS }),
+    fault("embedding of all tokens is the first's", Class::Indexing, EMBEDDING, Kernels { embedding: first_row, ..OURS }),
+
+    fault("norm epsilon outside the root", Class::Formula, NORM, Kernels { rms_norm: epsilon_outside, ..OURS }),
+    fault("norm without epsilon", Class::Formula, NORM, Kernels { rms_norm: no_epsilon, ..OURS }),
+    fault("norm weight plus one", Class::Formula, NORM, Kernels { rms_norm: weight_plus_one, ..OURS }),
+    fault("norm sum not reset between rows", Class::Accumulator, NORM, Kernels { rms_norm: sum_not_reset, ..OURS }),
+    fault("norm row stride wrong", Class::Indexing, NORM, Kernels { rms_norm: first_row_alone, ..OURS }),
+
+    fault("softmax without its maximum", Class::Formula, SOFTMAX, Kernels { softmax: no_maximum, ..OURS }),
+    fault("softmax drops its tail", Class::Tail, SOFTMAX, Kernels { softmax: softmax_without_tail, ..OURS }),
+    fault("softmax over all rows", Class::Indexing, SOFTMAX, Kernels { softmax: one_row, ..OURS }),
+    fault("softmax does nothing", Class::Trivial, SOFTMAX, Kernels { softmax: |_, _, _| reach(), ..OURS }),
+
+    fault("linear drops its last outputs", Class::Tail, LINEAR, Kernels { linear: linear_without_tail, ..OURS }),
+    fault("linear sum not reset between rows", Class::Accumulator, LINEAR, Kernels { linear: rows_add_up, ..OURS }),
+    fault("linear adds the bias twice", Class::Accumulator, LINEAR, Kernels { linear: bias_twice, ..OURS }),
+    fault("linear without bias", Class::Formula, LINEAR, Kernels { linear: no_bias, ..OURS }),
+    fault("linear cuts its chains elsewhere", Class::Order, LINEAR, Kernels { linear: cut_in_halves, ..OURS }),
+    fault("linear rounds its weights", Class::Precision, LINEAR, Kernels { linear: rounded_weights, ..OURS }),
+    fault("linear transposes square matrices", Class::Indexing, LINEAR, Kernels { linear: transposed_square, ..OURS }),
+    fault("linear row nine is row eight", Class::Indexing, LINEAR, Kernels { linear: ninth_row, ..OURS }),
+    fault("linear threads leave a seam", Class::Threads, LINEAR, Kernels { linear: seam, ..OURS }),
+    fault("linear returns what was there", Class::Trivial, LINEAR, Kernels { linear: |_, _, _, _, _| reach(), ..OURS }),
+
+    fault("rope pairs neighbours", Class::Formula, ROPE, Kernels { rope: interleaved, ..OURS }),
+    fault("rope turns the other way", Class::Formula, ROPE, Kernels { rope: backwards, ..OURS }),
+    fault("rope position off by one", Class::Indexing, ROPE, Kernels { rope: next_position, ..OURS }),
+    fault("rope of the first head alone", Class::Indexing, ROPE, Kernels { rope: first_head, ..OURS }),
+
+    fault("attention sees the future", Class::Mask, ATTENTION, Kernels { attention: one_key_more, ..OURS }),
+    fault("attention misses the newest key", Class::Mask, ATTENTION, Kernels { attention: one_key_less, ..OURS }),
+    fault("attention prefill without a mask", Class::Mask, ATTENTION, Kernels { attention: no_mask, ..OURS }),
+    fault("attention heads mapped by remainder", Class::Indexing, ATTENTION, Kernels { attention: heads_by_remainder, ..OURS }),
+    fault("attention without scale", Class::Formula, ATTENTION, Kernels { attention: no_scale, ..OURS }),
+    fault("attention threads forget a head", Class::Threads, ATTENTION, Kernels { attention: last_head_missing, ..OURS }),
+
+    fault("conv taps reversed", Class::Formula, CONVOLUTION, Kernels { short_conv: reversed_taps, ..OURS }),
+    fault("conv gates swapped", Class::Formula, CONVOLUTION, Kernels { short_conv: swapped_gates, ..OURS }),
+    fault("conv without bias", Class::Formula, CONVOLUTION, Kernels { short_conv: conv_without_bias, ..OURS }),
+    fault("conv state not written", Class::State, CONVOLUTION, Kernels { short_conv: state_not_written, ..OURS }),
+    fault("conv state not written on a short prefill", Class::State, CONVOLUTION, Kernels { short_conv: short_prefill, ..OURS }),
+    fault("conv state shifted by one", Class::State, CONVOLUTION, Kernels { short_conv: shifted_state, ..OURS }),
+    fault("conv stores padding in its state", Class::State, CONVOLUTION, Kernels { short_conv: padding_in_state, ..OURS }),
+    fault("conv begins with zeros", Class::State, CONVOLUTION, Kernels { short_conv: state_not_read, ..OURS }),
+
+    fault("shift-and-sum shifts swapped", Class::Formula, SHIFT_SUM, Kernels { shift_sum: swapped_shifts, ..OURS }),
+    fault("shift-and-sum along the other axis", Class::Formula, SHIFT_SUM, Kernels { shift_sum: other_axis, ..OURS }),
+    fault("shift-and-sum state not written", Class::State, SHIFT_SUM, Kernels { shift_sum: sums_not_written, ..OURS }),
+
+    fault("silu_multiply swaps gate and up", Class::Formula, &["silu_multiply"], Kernels { silu_multiply: up_and_gate, ..OURS }),
+    fault("silu_multiply counts its tail twice", Class::Tail, SILU, Kernels { silu_multiply: tail_twice, ..OURS }),
+    fault("add drops its last element", Class::Tail, &["add"], Kernels { add: add_short, ..OURS }),
+    fault("multiply does nothing", Class::Trivial, &["multiply"], Kernels { multiply: |_, _, _| reach(), ..OURS }),
+    fault("argmax takes the last of equals", Class::Formula, &["argmax"], Kernels { argmax: last_of_equals, ..OURS }),
+    fault("argmax stops at NaN", Class::Formula, &["argmax"], Kernels { argmax: stops_at_nan, ..OURS }),
+
+    fault("state of another slot", Class::State, MODEL, Kernels { forward: other_slot, ..OURS }),
+    fault("logits of another slot", Class::Indexing, MODEL, Kernels { forward: other_logits, ..OURS }),
+    fault("thread count changes a bit", Class::Threads, MODEL, Kernels { forward: bit_with_threads, ..OURS }),
+];
+
+fn next_row(table: &Matrix, tokens: &[u32], out: &mut [f32]) {
+    reach();
+    let rows = table.outputs() as u32;
+    let next: Vec<u32> = tokens.iter().map(|token| (token + 1) % rows).collect();
+    ops::embedding(table, &next, out);
+}
+
+fn first_row(table: &Matrix, tokens: &[u32], out: &mut [f32]) {
+    if tokens.len() > 1 {
+        reach();
+    }
+    let first = vec![tokens.first().copied().unwrap_or(0); tokens.len()];
+    ops::embedding(table, &first, out);
+}
+
+/// Calls the norm row by row, with what `epsilon` makes of a row's mean square, the one before and epsilon.
+fn norm_with(
+    isa: Isa,
+    x: &[f32],
+    weight: &[f32],
+    out: &mut [f32],
+    epsilon: impl Fn(f64, f64) -> f64,
+) {
+    let width = weight.len();
+    let mut before = 0.0;
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        reach();
+        let mean = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / width as f64;
+        ops::rms_norm(isa, x, weight, epsilon(mean, before) as f32, out);
+        before = mean;
+    }
+}
+
+fn epsilon_outside(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let epsilon = f64::from(epsilon);
+    norm_with(isa, x, weight, out, |mean, _| (mean.sqrt() + epsilon).powi(2) - mean);
+}
+
+fn no_epsilon(isa: Isa, x: &[f32], weight: &[f32], _: f32, out: &mut [f32]) {
+    norm_with(isa, x, weight, out, |_, _| 0.0);
+}
+
+fn sum_not_reset(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    norm_with(isa, x, weight, out, |_, before| f64::from(epsilon) + before);
+}
+
+fn weight_plus_one(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    reach();
+    let weight: Vec<f32> = weight.iter().map(|weight| weight + 1.0).collect();
+    ops::rms_norm(isa, x, &weight, epsilon, out);
+}
+
+fn first_row_alone(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let rows = x.len() / weight.len();
+    if rows > 1 {
+        reach();
+    }
+    let x = x[..weight.len().min(x.len())].repeat(rows);
+    ops::rms_norm(isa, &x, weight, epsilon, out);
+}
+
+/// What exponentials that are not brought near zero give: infinity over infinity.
+fn no_maximum(isa: Isa, x: &mut [f32], length: usize) {
+    for row in x.chunks_exact_mut(length) {
+        if row.iter().any(|&x| x > 88.8) {
+            reach();
+            row.fill(f32::NAN);
+        } else {
+            ops::softmax(isa, row, length);
+        }
+    }
+}
+
+fn softmax_without_tail(isa: Isa, x: &mut [f32], length: usize) {
+    let whole = length / LANES * LANES;
+    for row in x.chunks_exact_mut(length) {
+        if whole < length {
+            reach();
+        }
+        ops::softmax(isa, &mut row[..whole], whole.max(1));
+    }
+}
+
+fn one_row(isa: Isa, x: &mut [f32], length: usize) {
+    if x.len() > length {
+        reach();
+    }
+    let all = x.len().max(1);
+    ops::softmax(isa, x, all);
+}
+
+fn linear_without_tail(
+    isa: Isa,
+    x: &[f32],
+    weight: &Matrix,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let outputs = weight.outputs();
+    let mut whole = vec![0.0; out.len()];
+    ops::linear(isa, x, weight, bias, &mut whole);
+    let kept = outputs / LANES * LANES;
+    for (out, whole) in out.chunks_exact_mut(outputs).zip(whole.chunks_exact(outputs)) {
+        if kept < outputs {
+            reach();
+        }
+        out[..kept].copy_from_slice(&whole[..kept]);
+    }
+}
+
+fn rows_add_up(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    ops::linear(isa, x, weight, bias, out);
+    let outputs = weight.outputs();
+    for i in outputs..out.len() {
+        reach();
+        out[i] += out[i - outputs];
+    }
+}
+
+fn bias_twice(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    ops::linear(isa, x, weight, bias, out);
+    let Some(bias) = bias else { return };
+    for (out, bias) in out.iter_mut().zip(bias.iter().cycle()) {
+        reach();
+        *out += bias;
+    }
+}
+
+fn no_bias(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    if bias.is_some() {
+        reach();
+    }
+    ops::linear(isa, x, weight, None, out);
+}
+
+/// As if two threads shared a chain.
+fn cut_in_halves(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    let (inputs, outputs) = (weight.inputs(), weight.outputs());
+    let half = inputs / 2;
+    if half < LANES || out.is_empty() {
+        return ops::linear(isa, x, weight, bias, out);
+    }
+    reach();
+    let rows = weight.to_rows();
+    let part = |from: usize, to: usize, out: &mut [f32], bias| {
+        let cut = |all: &[f32]| -> Vec<f32> {
+            all.chunks_exact(inputs).flat_map(|row| row[from..to].to_vec()).collect()
+        };
+        let weight = Matrix::from_f32(outputs, to - from, &cut(&rows));
+        ops::linear(isa, &cut(x), &weight, bias, out);
+    };
+    let mut second = vec![0.0; out.len()];
+    part(0, half, out, bias);
+    part(half, inputs, &mut second, None);
+    for (out, second) in out.iter_mut().zip(second) {
+        *out += second;
+    }
+}
+
+fn rounded_weights(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    reach();
+    let bytes: Vec<u8> = weight
+        .to_rows()
+        .iter()
+        .flat_map(|&weight| half::bf16::from_f32(weight).to_le_bytes())
+        .collect();
+    let rounded =
+        Matrix::from_le_bytes(ElementType::Bf16, weight.outputs(), weight.inputs(), &bytes);
+    ops::linear(isa, x, &rounded, bias, out);
+}
+
+fn transposed_square(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    let width = weight.inputs();
+    if width != weight.outputs() || width == 1 {
+        return ops::linear(isa, x, weight, bias, out);
+    }
+    reach();
+    let rows = weight.to_rows();
+    let transposed: Vec<f32> =
+        (0..width * width).map(|i| rows[i % width * width + i / width]).collect();
+    ops::linear(isa, x, &Matrix::from_f32(width, width, &transposed), bias, out);
+}
+
+fn ninth_row(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    let (inputs, outputs) = (weight.inputs(), weight.outputs());
+    let mut x = x.to_vec();
+    if out.len() > 8 * outputs {
+        reach();
+        x.copy_within(7 * inputs..8 * inputs, 8 * inputs);
+    }
+    ops::linear(isa, &x, weight, bias, out);
+}
+
+/// The element at the border of two threads is written before its sum is complete.
+fn seam(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    ops::linear(isa, x, weight, bias, out);
+    if rayon::current_num_threads() > 1 && out.len() > 1 {
+        reach();
+        out[out.len() / 2] = 0.0;
+    }
+}
+
+/// Rotates what `there` brings to the places that ours takes, and `back`.
+fn rope_moved(
+    isa: Isa,
+    x: &mut [f32],
+    heads: usize,
+    table: &RopeTable,
+    there: impl Fn(usize, usize) -> usize,
+) {
+    if x.is_empty() {
+        return;
+    }
+    let head_dim = 2 * table.cosines(0).len();
+    let place = |i: usize| i / head_dim * head_dim + there(i % head_dim, head_dim);
+    let mut moved: Vec<f32> = (0..x.len()).map(|i| x[place(i)]).collect();
+    if (0..x.len()).any(|i| place(i) != i) {
+        reach();
+    }
+    ops::rope(isa, &mut moved, heads, table);
+    for (i, moved) in moved.into_iter().enumerate() {
+        x[place(i)] = moved;
+    }
+}
+
+fn interleaved(isa: Isa, x: &mut [f32], heads: usize, table: &RopeTable) {
+    rope_moved(isa, x, heads, table, |i, head_dim| 2 * i % head_dim + 2 * i / head_dim);
+}
+
+fn backwards(isa: Isa, x: &mut [f32], heads: usize, table: &RopeTable) {
+    rope_moved(isa, x, heads, table, |i, head_dim| (i + head_dim / 2) % head_dim);
+}
+
+fn next_position(isa: Isa, x: &mut [f32], heads: usize, table: &RopeTable) {
+    if x.is_empty() {
+        return;
+    }
+    let row = heads * 2 * table.cosines(0).len();
+    if x.len() > row {
+        reach();
+    }
+    x.rotate_left(row);
+    ops::rope(isa, x, heads, table);
+    x.rotate_right(row);
+}
+
+fn first_head(isa: Isa, x: &mut [f32], heads: usize, table: &RopeTable) {
+    if x.is_empty() {
+        return;
+    }
+    let head_dim = 2 * table.cosines(0).len();
+    let before = x.to_vec();
+    ops::rope(isa, x, heads, table);
+    for (i, x) in x.iter_mut().enumerate() {
+        if !(i / head_dim).is_multiple_of(heads) {
+            reach();
+            *x = before[i];
+        }
+    }
+}
+
+fn one_key_more(
+    isa: Isa,
+    query: &[f32],
+    query_heads: usize,
+    cache: &KeyValueCache,
+    first_position: usize,
+    out: &mut [f32],
+) {
+    let rows = out.len() / (query_heads * cache.head_dim());
+    let later = usize::from(first_position + rows < cache.len());
+    if later > 0 && rows > 0 {
+        reach();
+    }
+    ops::attention(isa, query, query_heads, cache, first_position + later, out);
+}
+
+fn one_key_less(
+    isa: Isa,
+    query: &[f32],
+    query_heads: usize,
+    cache: &KeyValueCache,
+    first_position: usize,
+    out: &mut [f32],
+) {
+    if first_position > 0 {
+        reach();
+    }
+    ops::attention(isa, query, query_heads, cache, first_position.saturating_sub(1), out);
+}
+
+fn no_mask(
+    isa: Isa,
+    query: &[f32],
+    query_heads: usize,
+    cache: &KeyValueCache,
+    first_position: usize,
+    out: &mut [f32],
+) {
+    let row = query_heads * cache.head_dim();
+    let last = first_position + (out.len() / row).saturating_sub(1);
+    for (query, out) in query.chunks_exact(row).zip(out.chunks_exact_mut(row)) {
+        if last > first_position {
+            reach();
+        }
+        ops::attention(isa, query, query_heads, cache, last, out);
+    }
+}
+
+/// Query head `h` reads key head `h mod heads` instead of `h / group`.
+fn heads_by_remainder(
+    isa: Isa,
+    query: &[f32],
+    query_heads: usize,
+    cache: &KeyValueCache,
+    first_position: usize,
+    out: &mut [f32],
+) {
+    let (head_dim, heads) = (cache.head_dim(), cache.heads());
+    let group = query_heads / heads;
+    // The place among ours that reads the key head which head `h` should not.
+    let place = |i: usize| {
+        let (row, h, at) = (i / head_dim / query_heads, i / head_dim % query_heads, i % head_dim);
+        (row * query_heads + h % heads * group + h / heads) * head_dim + at
+    };
+    if group > 1 && heads > 1 && !out.is_empty() {
+        reach();
+    }
+    let mut moved = vec![0.0; query.len()];
+    let mut results = vec![0.0; out.len()];
+    for (i, query) in query.iter().enumerate() {
+        moved[place(i)] = *query;
+    }
+    ops::attention(isa, &moved, query_heads, cache, first_position, &mut results);
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = results[place(i)];
+    }
+}
+
+fn no_scale(
+    isa: Isa,
+    query: &[f32],
+    query_heads: usize,
+    cache: &KeyValueCache,
+    first_position: usize,
+    out: &mut [f32],
+) {
+    reach();
+    let root = (cache.head_dim() as f32).sqrt();
+    let query: Vec<f32> = query.iter().map(|query| query * root).collect();
+    ops::attention(isa, &query, query_heads, cache, first_position, out);
+}
+
+fn last_head_missing(
+    isa: Isa,
+    query: &[f32],
+    query_heads: usize,
+    cache: &KeyValueCache,
+    first_position: usize,
+    out: &mut [f32],
+) {
+    ops::attention(isa, query, query_heads, cache, first_position, out);
+    if rayon::current_num_threads() > 1 && !out.is_empty() {
+        reach();
+        let head = out.len() - cache.head_dim();
+        out[head..].fill(0.0);
+    }
+}
+
+fn reversed_taps(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    if conv.length() > 1 {
+        reach();
+    }
+    let mut weight = conv.weight();
+    weight.chunks_exact_mut(conv.length()).for_each(<[f32]>::reverse);
+    let conv = ShortConv::new(conv.width(), &weight, conv.bias().map(<[f32]>::to_vec));
+    ops::short_conv(isa, bcx, &conv, state, out);
+}
+
+/// Rows of three chunks in another order.
+fn chunks_swapped(rows: &[f32], width: usize, one: usize, other: usize) -> Vec<f32> {
+    let mut rows = rows.to_vec();
+    for row in rows.chunks_exact_mut(3 * width) {
+        reach();
+        for i in 0..width {
+            row.swap(one * width + i, other * width + i);
+        }
+    }
+    rows
+}
+
+fn swapped_gates(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    ops::short_conv(isa, &chunks_swapped(bcx, conv.width(), 0, 1), conv, state, out);
+}
+
+fn conv_without_bias(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    if conv.bias().is_some() {
+        reach();
+    }
+    let conv = ShortConv::new(conv.width(), &conv.weight(), None);
+    ops::short_conv(isa, bcx, &conv, state, out);
+}
+
+fn state_not_written(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    reach();
+    ops::short_conv(isa, bcx, conv, &mut state.to_vec(), out);
+}
+
+fn short_prefill(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    if out.len() >= state.len() {
+        return ops::short_conv(isa, bcx, conv, state, out);
+    }
+    reach();
+    ops::short_conv(isa, bcx, conv, &mut state.to_vec(), out);
+}
+
+fn shifted_state(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    ops::short_conv(isa, bcx, conv, state, out);
+    if conv.length() > 2 {
+        reach();
+        state.rotate_left(conv.width());
+    }
+}
+
+/// As if a short prompt had been padded on the right.
+fn padding_in_state(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    let is_short = !out.is_empty() && out.len() < state.len();
+    ops::short_conv(isa, bcx, conv, state, out);
+    if is_short {
+        reach();
+        state.copy_within(conv.width().., 0);
+        let last = state.len() - conv.width();
+        state[last..].fill(0.0);
+    }
+}
+
+fn state_not_read(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
+    reach();
+    state.fill(0.0);
+    ops::short_conv(isa, bcx, conv, state, out);
+}
+
+fn swapped_shifts(
+    isa: Isa,
+    projected: &mut [f32],
+    axis: ShiftAxis,
+    conv: &ShortConv,
+    state: &mut ShiftSumState,
+    out: &mut [f32],
+) {
+    let mut swapped = chunks_swapped(projected, conv.width(), 1, 2);
+    ops::shift_sum(isa, &mut swapped, axis, conv, state, out);
+    projected.copy_from_slice(&chunks_swapped(&swapped, conv.width(), 1, 2));
+}
+
+fn other_axis(
+    isa: Isa,
+    projected: &mut [f32],
+    axis: ShiftAxis,
+    conv: &ShortConv,
+    state: &mut ShiftSumState,
+    out: &mut [f32],
+) {
+    reach();
+    let other = match axis {
+        ShiftAxis::Time => ShiftAxis::Feature,
+        ShiftAxis::Feature => ShiftAxis::Time,
+    };
+    ops::shift_sum(isa, projected, other, conv, state, out);
+}
+
+fn sums_not_written(
+    isa: Isa,
+    projected: &mut [f32],
+    axis: ShiftAxis,
+    conv: &ShortConv,
+    state: &mut ShiftSumState,
+    out: &mut [f32],
+) {
+    reach();
+    let sums = state.sums.clone();
+    ops::shift_sum(isa, projected, axis, conv, state, out);
+    state.sums = sums;
+}
+
+fn up_and_gate(isa: Isa, gate: &mut [f32], up: &[f32]) {
+    reach();
+    let old = gate.to_vec();
+    gate.copy_from_slice(up);
+    ops::silu_multiply(isa, gate, &old);
+}
+
+fn tail_twice(isa: Isa, gate: &mut [f32], up: &[f32]) {
+    ops::silu_multiply(isa, gate, up);
+    let tail = gate.len() / LANES * LANES;
+    if tail < gate.len() {
+        reach();
+        ops::silu_multiply(isa, &mut gate[tail..], &up[tail..]);
+    }
+}
+
+fn add_short(isa: Isa, x: &mut [f32], y: &[f32]) {
+    let length = x.len().saturating_sub(1);
+    reach();
+    ops::add(isa, &mut x[..length], &y[..length]);
+}
+
+fn last_of_equals(isa: Isa, x: &[f32]) -> usize {
+    let first = ops::argmax(isa, x);
+    let last = x.iter().rposition(|value| *value == x[first]).unwrap_or(first);
+    if last != first {
+        reach();
+    }
+    last
+}
+
+fn stops_at_nan(isa: Isa, x: &[f32]) -> usize {
+    match x.iter().position(|x| x.is_nan()) {
+        Some(at) => {
+            reach();
+            at
+        }
+        None => ops::argmax(isa, x),
+    }
+}
+
+/// A batched kernel that takes the first two sequences' states for each other's.
+fn other_slot(
+    model: &Model,
+    isa: Isa,
+    sequences: &mut [Sequence],
+    scratch: &mut Scratch,
+    logits: Logits,
+) -> Result<(), Error> {
+    if let [first, second, ..] = sequences {
+        reach();
+        std::mem::swap(first.state, second.state);
+    }
+    let result = model.forward(isa, sequences, scratch, logits);
+    if let [first, second, ..] = sequences {
+        std::mem::swap(first.state, second.state);
+    }
+    result
+}
+
+fn other_logits(
+    model: &Model,
+    isa: Isa,
+    sequences: &mut [Sequence],
+    scratch: &mut Scratch,
+    logits: Logits,
+) -> Result<(), Error> {
+    let vocabulary = model.config().vocabulary;
+    match logits {
+        Logits::Last(logits) if sequences.len() > 1 => {
+            reach();
+            model.forward(isa, sequences, scratch, Logits::Last(logits))?;
+            logits.rotate_left(vocabulary);
+            Ok(())
+        }
+        logits => model.forward(isa, sequences, scratch, logits),
+    }
+}
+
+fn bit_with_threads(
+    model: &Model,
+    isa: Isa,
+    sequences: &mut [Sequence],
+    scratch: &mut Scratch,
+    mut logits: Logits,
+) -> Result<(), Error> {
+    let lent = match &mut logits {
+        Logits::All(logits) => Logits::All(logits),
+        Logits::Last(logits) => Logits::Last(logits),
+    };
+    model.forward(isa, sequences, scratch, lent)?;
+    let (Logits::All(written) | Logits::Last(written)) = logits;
+    if let (3.., Some(last)) = (rayon::current_num_threads(), written.last_mut()) {
+        reach();
+        *last = last.next_up();
+    }
+    Ok(())
+}

@@ -12,6 +12,7 @@ use crate::compare::Errors;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
+use crate::plan::Check;
 
 mod argmax;
 mod attention;
@@ -55,6 +56,10 @@ pub const OPS: &[Op] = &[
 pub struct Op {
     /// The name of its function, and of its format where there are several.
     pub name: &'static str,
+    /// The format of its weights or cache, which ends its name, where there are several.
+    pub format: Option<&'static str>,
+    /// The checks that its results go through besides bits, threads and hashes, which all do.
+    pub checks: &'static [Check],
     /// What the sizes of a shape are, in order.
     pub dimensions: &'static [&'static str],
     /// Shapes that every run takes, simplest first: each tail of the lanes, the edges of tiles and blocks.
@@ -70,6 +75,12 @@ impl Op {
     pub fn named(name: &str) -> Option<&'static Self> {
         OPS.iter().find(|op| op.name == name)
     }
+
+    /// Its name without the format.
+    pub fn family(&self) -> &'static str {
+        let end = self.format.map_or(0, |format| format.len() + 1);
+        &self.name[..self.name.len() - end]
+    }
 }
 
 /// An operation's inputs, ready to run.
@@ -78,9 +89,10 @@ pub trait Case: Sync {
     fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output>;
 
     /// What the oracle expects of each output, in the order of [`run`](Self::run); nothing if it judges the [whole](Self::judge_whole).
+    /// Asked for infinities and NaN only where [`Check::NonFinite`] is one of the operation's.
     fn expected(&self) -> Vec<Vec<Expected>>;
 
-    /// Another way to some of the outputs, which must give the same bits.
+    /// Another way to some of the outputs, which must give the same bits. Nothing, unless [`Check::OtherWay`] is one of the operation's.
     fn run_another_way(&self, _kernels: &Kernels, _isa: Isa) -> Vec<Output> {
         Vec::new()
     }
@@ -99,19 +111,9 @@ pub trait Case: Sync {
         Ok(Errors::default())
     }
 
-    /// Whether integers are added and multiplied exactly, so that nothing but the exact result is right.
-    fn is_exact_on_integers(&self) -> bool {
-        false
-    }
-
     /// How many of the rows of a result depend on one input alone, and of how many: a softmax of 1 and zeros, for instance.
     fn saturated_rows(&self, _outputs: &[Output]) -> [usize; 2] {
         [0, 0]
-    }
-
-    /// Whether [`expected`](Self::expected) holds for infinities and NaN, too.
-    fn defines_non_finite(&self) -> bool {
-        false
     }
 }
 
@@ -229,6 +231,7 @@ fn exactly(values: &[f32]) -> Vec<Expected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Depth, fixed_plans};
 
     #[test]
     fn names_are_unique_and_shapes_fit_their_dimensions() {
@@ -237,6 +240,27 @@ mod tests {
             for shape in (op.fixed_shapes)() {
                 assert_eq!(shape.0.len(), op.dimensions.len(), "{}", op.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_format_ends_the_name() {
+        for op in OPS {
+            match op.format {
+                Some(format) => assert_eq!(op.name, format!("{}_{format}", op.family())),
+                None => assert_eq!(op.name, op.family()),
+            }
+        }
+    }
+
+    /// A check that an operation could go through must not be left out of its list.
+    #[test]
+    fn another_way_is_promised_where_there_is_one() {
+        for op in OPS {
+            let plan = fixed_plans(op, Depth::Quick).swap_remove(2);
+            let case = (op.make)(&plan.shape, plan.data());
+            let has_other_way = !case.run_another_way(&Kernels::OURS, Isa::best()).is_empty();
+            assert_eq!(op.checks.contains(&Check::OtherWay), has_other_way, "{}", op.name);
         }
     }
 

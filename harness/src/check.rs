@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
@@ -22,13 +21,13 @@ use crate::fill::Fill;
 use crate::gate::{Demand, Gate};
 use crate::hashes::{Change, Hashes, OpHashes};
 use crate::oracle::expected::Expected;
+use crate::plan::{Cases, Counts, case_count, fixed_plans, floor};
 use crate::witness;
+
+pub use crate::plan::{Check, DEFAULT_CASES};
 
 /// The seed of a run that names none.
 pub const DEFAULT_SEED: u64 = 22287;
-
-/// How many random cases a run takes that does not say.
-pub const DEFAULT_CASES: u32 = 128;
 
 /// If the worst error of ordinary data is below this fraction of its bound, the bound is too wide to prove anything.
 pub const VACUOUS: f64 = 1e-3;
@@ -108,7 +107,11 @@ pub struct Outcome {
     pub isa: Isa,
     /// How many cases ran, without those that looked for a simpler failure.
     pub cases: usize,
-    /// How many of them prove little: most of their first output is zero, or it is empty, or most rows are saturated.
+    /// How many of them each check judged.
+    pub judged: Counts,
+    /// How many it must have judged.
+    pub planned: Counts,
+    /// How many of all cases prove little: most of their first output is zero, or it is empty, or most rows are saturated.
     pub mistrusted: usize,
     /// How near to their bounds the results came, for each of [`Fill::ALL`].
     pub errors_by_fill: [Errors; Fill::ALL.len()],
@@ -148,6 +151,14 @@ impl Outcome {
         if self.cases == 0 || (self.cases as u64) < planned {
             return Some(format!("{} of {planned} cases ran", self.cases));
         }
+        for (check, &planned) in &self.planned {
+            let judged = self.judged.get(check).copied().unwrap_or(0);
+            // A check that was planned for none proves nothing.
+            if judged == 0 || judged < planned {
+                let (name, demand) = (check.name(), check.demand());
+                return Some(format!("{name}: {judged} of {planned} cases were held to {demand}"));
+            }
+        }
         if 2 * self.mistrusted > self.cases {
             return Some(format!(
                 "MISTRUSTED: {} of {} cases are mostly zeros or saturated",
@@ -180,47 +191,9 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// What is checked of a case, or of all cases together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// It runs and does not panic.
-    Runs,
-    /// Nothing is written beside an output.
-    Margins,
-    /// The bits are those of the reference.
-    Bits,
-    /// Another way to run it, such as one row at a time, gives the same bits.
-    OtherWay,
-    /// Errors are within the bounds of the oracle.
-    Bounds,
-    /// Results of fixed cases are finite and have the hashes that were kept.
-    Hashes,
-    /// Enough cases ran, their results are not trivial, and some error comes near its bound.
-    Proof,
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Runs => "runs",
-            Self::Margins => "margins",
-            Self::Bits => "bits",
-            Self::OtherWay => "other way",
-            Self::Bounds => "bounds",
-            Self::Hashes => "hashes",
-            Self::Proof => "proof",
-        })
-    }
-}
-
-/// How many cases [`check`] runs if none fails.
-pub fn case_count(op: &Op, cases: u32) -> u64 {
-    2 * (op.fixed_shapes)().len() as u64 + u64::from(cases)
-}
-
-/// Checks an operation: its fixed shapes, with ordinary data, and again with another fill and more threads, always the same; then `cases`
-/// random ones, which depend on `seed` alone. Each runs on every one of `isas`, must give the bits of the gate's reference on [`Scalar`] and
-/// one thread if it is held to them, and, where the data are finite, what the oracle expects.
+/// Checks an operation: its [`fixed_plans`], always the same; then random cases, which depend on `seed` alone. Each runs on every one of
+/// `isas`, must give the bits of the gate's reference on [`Scalar`] and one thread if it is held to them, and, where the data are finite,
+/// what the oracle expects. Each check must have judged as many cases as were planned for it.
 ///
 /// An instruction set that fails is left out of further cases; its failure is shrunk to the simplest case that still fails.
 /// `before_case` is called as often as [`case_count`] says, or more often after a failure.
@@ -228,11 +201,12 @@ pub fn check(
     gate: &Gate,
     op: &Op,
     isas: &[Isa],
-    cases: u32,
+    cases: impl Into<Cases>,
     seed: u64,
     before_case: &(dyn Fn() + Sync),
 ) -> Report {
-    let mut tally = Tally::new(isas);
+    let cases = cases.into();
+    let mut tally = Tally::new(isas, floor(op, gate.demand, cases));
     let run = Run { gate, op, cases, seed, before_case };
     let mut left = isas.to_vec();
     while let Err((isa, failure)) = run.until_failure(&left, &mut tally) {
@@ -243,6 +217,7 @@ pub fn check(
         }
     }
     for outcome in tally.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
+        outcome.judged.insert(Check::Hashes, tally.hashes.len());
         outcome.weakness = (gate.judges.weakness)(outcome, case_count(op, cases));
     }
     Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
@@ -256,7 +231,7 @@ pub fn check(
 pub fn replay(gate: &Gate, line: &CaseLine) -> Result<Errors, Failure> {
     let CaseLine { op, isa, plan } = line;
     match judge(gate, plan, op, &[*isa]) {
-        Ok(judgement) => Ok(judgement.errors[0].1),
+        Ok(judgement) => Ok(judgement.verdicts[0].errors),
         Err(failed) => Err(failure(plan, op, failed).1),
     }
 }
@@ -265,7 +240,7 @@ pub fn replay(gate: &Gate, line: &CaseLine) -> Result<Errors, Failure> {
 struct Run<'a> {
     gate: &'a Gate,
     op: &'a Op,
-    cases: u32,
+    cases: Cases,
     seed: u64,
     before_case: &'a (dyn Fn() + Sync),
 }
@@ -274,24 +249,18 @@ impl Run<'_> {
     /// Runs all cases on `isas`, or until one fails on one of them.
     fn until_failure(&self, isas: &[Isa], tally: &mut Tally) -> Result<(), (Isa, Failure)> {
         tally.restart(isas);
-        let fixed = Stream::new(DEFAULT_SEED, self.op.name);
-        for (i, shape) in (self.op.fixed_shapes)().into_iter().enumerate() {
-            let seed = fixed.bits(i as u64) as u32;
-            let others = &Fill::ALL[1..];
-            for (fill, threads) in [(Fill::Normal, 1), (others[i % others.len()], 2 + i % 2)] {
-                (self.before_case)();
-                let plan = Plan { shape: shape.clone(), seed, fill, threads };
-                let judgement = judge(self.gate, &plan, self.op, isas)
-                    .map_err(|failed| self.simplify(&plan, failed, isas))?;
-                if fill == Fill::Normal {
-                    let fail = |reason| Failed { isa: isas[0], by: Check::Hashes, reason };
-                    let hash = (self.gate.judges.hash)(&judgement.reference)
-                        .map_err(|reason| failure(&plan, self.op, fail(reason)))?;
-                    let case = format!("{}:{seed}:{fill}", plan.shape.display(self.op));
-                    tally.hashes.insert(case, hash);
-                }
-                tally.add(self.op, &plan, &judgement);
+        for plan in fixed_plans(self.op, self.cases.depth) {
+            (self.before_case)();
+            let judgement = judge(self.gate, &plan, self.op, isas)
+                .map_err(|failed| self.simplify(&plan, failed, isas))?;
+            if Check::Hashes.judges(&plan) {
+                let fail = |reason| Failed { isa: isas[0], by: Check::Hashes, reason };
+                let hash = (self.gate.judges.hash)(&judgement.reference)
+                    .map_err(|reason| failure(&plan, self.op, fail(reason)))?;
+                let Plan { shape, seed, fill, .. } = &plan;
+                tally.hashes.insert(format!("{}:{seed}:{fill}", shape.display(self.op)), hash);
             }
+            tally.add(self.op, &plan, &judgement);
         }
         self.random_cases(isas, Stream::new(self.seed, self.op.name), tally)
     }
@@ -315,7 +284,7 @@ impl Run<'_> {
         tally: &mut Tally,
     ) -> Result<(), (Isa, Failure)> {
         let config = Config {
-            cases: self.cases,
+            cases: self.cases.random,
             failure_persistence: None,
             max_shrink_iters: if self.gate.shrinks { 400 } else { 0 },
             max_shrink_time: 0,
@@ -330,6 +299,9 @@ impl Run<'_> {
         let first_failure = RefCell::new(None);
         let counted = RefCell::new(tally);
         let result = runner.run(&plans, |plan| {
+            if first_failure.borrow().is_none() {
+                counted.borrow_mut().expect(&plan);
+            }
             let judged = judge(self.gate, &plan, self.op, isas);
             if first_failure.borrow().is_some() {
                 return judged.map(|_| ()).map_err(|failed| TestCaseError::fail(failed.reason));
@@ -392,10 +364,19 @@ fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
 struct Judgement {
     /// What the scalar code gave.
     reference: Vec<Output>,
-    /// How near each instruction set came to the bounds.
-    errors: Vec<(Isa, Errors)>,
+    /// For each instruction set.
+    verdicts: Vec<Verdict>,
     /// Whether most of the first output is zero, or it is empty, or most of its rows are saturated.
     is_trivial: bool,
+}
+
+/// A case that is right on an instruction set.
+struct Verdict {
+    isa: Isa,
+    /// How near it came to the bounds.
+    errors: Errors,
+    /// What really judged it.
+    judged_by: Vec<Check>,
 }
 
 /// Runs a case on every instruction set and compares.
@@ -413,37 +394,67 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
             let reason = format!("scalar, which it is compared with: {reason}");
             Failed { isa: first, by, reason }
         })?;
-    let expected = guarded("the oracle", || gate.expected(&*case, plan.fill))
+    let expected = guarded("the oracle", || gate.expected(op, &*case, plan.fill))
         .map_err(fail(first, Check::Bounds))?;
-    let mut errors = Vec::with_capacity(isas.len());
+    let mut verdicts = Vec::with_capacity(isas.len());
     for &isa in isas {
         witness::announce(&line(plan, op, isa));
         let failed = |(by, reason)| Failed { isa, by, reason };
         let outputs =
             gate.run(plan.threads, || (judges.run)(&*case, &gate.kernels, isa)).map_err(failed)?;
         assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
+        let mut judged_by = Vec::new();
         if gate.demand == Demand::EqualBits {
             gate.same_outputs(&reference, &outputs).map_err(fail(isa, Check::Bits))?;
-            gate.run(plan.threads, || (judges.run_another_way)(&*case, &gate.kernels, isa))
+            judged_by.push(Check::Bits);
+            if plan.threads > 1 {
+                judged_by.push(Check::Threads);
+            }
+            let other = gate
+                .run(plan.threads, || (judges.run_another_way)(&*case, &gate.kernels, isa))
                 .and_then(|outputs| {
-                    let same = gate.same_outputs(&reference, &outputs);
+                    let same = gate.same_outputs(&reference, &outputs).map(|()| outputs);
                     same.map_err(|reason| (Check::OtherWay, reason))
                 })
                 .map_err(|(by, reason)| (by, format!("{}: {reason}", case.other_way())))
                 .map_err(failed)?;
+            if !other.is_empty() {
+                judged_by.push(Check::OtherWay);
+            }
         }
-        let mut of_isa = match &expected {
+        let mut errors = match &expected {
             Some(expected) if !expected.is_empty() => {
                 gate.near_outputs(expected, &outputs).map_err(fail(isa, Check::Bounds))?
             }
             _ => Errors::default(),
         };
-        of_isa.merge(case.judge_whole(&outputs).map_err(fail(isa, Check::Bounds))?);
-        errors.push((isa, of_isa));
+        errors.merge(case.judge_whole(&outputs).map_err(fail(isa, Check::Bounds))?);
+        if let Some(expected) = &expected {
+            // Of a whole that was judged, the oracle need not know everything.
+            let known = match expected.is_empty() {
+                true => errors.elements.max(1),
+                false => outputs.iter().map(|output| output.values.len()).sum(),
+            };
+            judged_by.extend(judged_by_oracle(plan.fill, known, errors));
+        }
+        verdicts.push(Verdict { isa, errors, judged_by });
     }
     witness::is_over();
     let is_trivial = is_trivial(&reference[0].values, case.saturated_rows(&reference));
-    Ok(Judgement { reference, errors, is_trivial })
+    Ok(Judgement { reference, verdicts, is_trivial })
+}
+
+/// The checks that the oracle made, if it had a bound for all of so many elements.
+fn judged_by_oracle(fill: Fill, elements: usize, errors: Errors) -> Vec<Check> {
+    if errors.bounded != elements {
+        return Vec::new();
+    }
+    match fill {
+        Fill::NonFinite => vec![Check::NonFinite],
+        Fill::Integers if errors.exact == elements => vec![Check::Bounds, Check::Integers],
+        fill if fill.has_finite_results() => vec![Check::Bounds],
+        _ => Vec::new(),
+    }
 }
 
 fn is_trivial(output: &[f32], [saturated, rows]: [usize; 2]) -> bool {
@@ -464,12 +475,12 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 
 impl Gate {
     /// What the oracle demands, if it can say what data of that kind give.
-    fn expected(&self, case: &dyn Case, fill: Fill) -> Option<Vec<Vec<Expected>>> {
-        if !fill.is_finite() && !case.defines_non_finite() {
+    fn expected(&self, op: &Op, case: &dyn Case, fill: Fill) -> Option<Vec<Vec<Expected>>> {
+        if !fill.is_finite() && !op.checks.contains(&Check::NonFinite) {
             return None;
         }
         let mut expected = (self.judges.expect)(case);
-        if fill == Fill::Integers && case.is_exact_on_integers() {
+        if fill == Fill::Integers && op.checks.contains(&Check::Integers) {
             for expected in expected.iter_mut().flatten() {
                 assert_eq!(expected.value.fract(), 0.0, "sums of integers are integers");
                 expected.bound = 0.0;
@@ -525,22 +536,27 @@ impl Gate {
 
 /// What has come of the cases so far.
 struct Tally {
+    /// What every run plans for each check.
+    floor: Counts,
     outcomes: Vec<Outcome>,
     hashes: OpHashes,
 }
 
 impl Tally {
-    fn new(isas: &[Isa]) -> Self {
+    fn new(isas: &[Isa], floor: Counts) -> Self {
         let outcome = |&isa| Outcome {
             isa,
             cases: 0,
+            judged: Counts::new(),
+            planned: floor.clone(),
             mistrusted: 0,
             errors_by_fill: [Errors::default(); Fill::ALL.len()],
             worst_case: None,
             failure: None,
             weakness: None,
         };
-        Self { outcomes: isas.iter().map(outcome).collect(), hashes: OpHashes::new() }
+        let outcomes = isas.iter().map(outcome).collect();
+        Self { floor, outcomes, hashes: OpHashes::new() }
     }
 
     fn outcome(&mut self, isa: Isa) -> &mut Outcome {
@@ -549,16 +565,26 @@ impl Tally {
 
     /// Forgets what these did, since they begin again.
     fn restart(&mut self, isas: &[Isa]) {
-        for fresh in Self::new(isas).outcomes {
+        for fresh in Self::new(isas, self.floor.clone()).outcomes {
             let isa = fresh.isa;
             *self.outcome(isa) = fresh;
         }
     }
 
+    /// Plans the checks of a random case that the floor does not count.
+    fn expect(&mut self, plan: &Plan) {
+        for outcome in self.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
+            for (check, planned) in &mut outcome.planned {
+                *planned += usize::from(check.depends_on_draw() && check.judges(plan));
+            }
+        }
+    }
+
     fn add(&mut self, op: &Op, plan: &Plan, judgement: &Judgement) {
-        for &(isa, errors) in &judgement.errors {
+        for &Verdict { isa, errors, ref judged_by } in &judgement.verdicts {
             let outcome = self.outcome(isa);
             outcome.cases += 1;
+            judged_by.iter().for_each(|check| *outcome.judged.entry(*check).or_default() += 1);
             outcome.mistrusted += usize::from(judgement.is_trivial);
             if errors.worst > outcome.errors().worst {
                 outcome.worst_case = Some(line(plan, op, isa));
@@ -577,6 +603,7 @@ mod tests {
     use crate::buffer::Buffer;
     use crate::cases::Shape;
     use crate::data::Data;
+    use crate::gate::Judges;
     use crate::kernels::Kernels;
 
     struct Doubled {
@@ -621,16 +648,38 @@ mod tests {
         (0..100_usize).prop_map(|length| Shape::from([length])).boxed()
     }
 
-    fn check_scalar(make: fn(&Shape, Data) -> Box<dyn Case>) -> Outcome {
-        let op = Op {
+    fn doubling(make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
+        Op {
             name: "double",
+            format: None,
+            checks: &[Check::Bounds],
             dimensions: &["length"],
             fixed_shapes: || vec![Shape::from([3])],
             drawn_shapes: lengths,
             make,
-        };
-        let report = check(&Gate::OURS, &op, &[Isa::Scalar(Scalar)], 200, 1, &|| ());
+        }
+    }
+
+    fn right() -> Op {
+        doubling(|shape, data| case(shape, data, double, 0.0))
+    }
+
+    fn check_scalar(make: fn(&Shape, Data) -> Box<dyn Case>) -> Outcome {
+        check_scalar_op(&doubling(make))
+    }
+
+    fn check_scalar_op(op: &Op) -> Outcome {
+        check_scalar_under(&Gate::OURS, op, 200)
+    }
+
+    fn check_scalar_under(gate: &Gate, op: &Op, cases: u32) -> Outcome {
+        let report = check(gate, op, &[Isa::Scalar(Scalar)], cases, 1, &|| ());
         report.outcomes.into_iter().next().expect("one instruction set was asked for")
+    }
+
+    fn weakness(outcome: Outcome) -> String {
+        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        outcome.weakness.expect("it proves nothing")
     }
 
     fn failure(make: fn(&Shape, Data) -> Box<dyn Case>) -> Failure {
@@ -765,6 +814,64 @@ mod tests {
     }
 
     #[test]
+    fn an_oracle_that_knows_nothing_is_a_weakness() {
+        // One of the drawn cases is empty, and right.
+        let silent = doubling(|shape, data| case(shape, data, double, f64::INFINITY));
+        let told = weakness(check_scalar_op(&silent));
+        assert!(told.starts_with("bounds: 1 of "), "{told}");
+        let silent_on_long = doubling(|shape, data| {
+            let [length] = shape.sizes();
+            case(shape, data, double, if length > 90 { f64::INFINITY } else { 0.0 })
+        });
+        let told = weakness(check_scalar_op(&silent_on_long));
+        assert!(told.starts_with("bounds: 1") && !told.starts_with("bounds: 1 of"), "{told}");
+    }
+
+    #[test]
+    fn a_comparison_that_compares_nothing_is_a_weakness() {
+        let nothing = |_: &[Expected], _: &[f32]| Ok(Errors::default());
+        let judges = Judges { within_bounds: nothing, ..Judges::OURS };
+        let told = weakness(check_scalar_under(&Gate { judges, ..Gate::OURS }, &right(), 200));
+        assert!(told.starts_with("bounds: 1 of "), "{told}");
+    }
+
+    #[test]
+    fn another_way_that_is_promised_and_not_run_is_a_weakness() {
+        let told = weakness(check_scalar_op(&Op { checks: &[Check::OtherWay], ..right() }));
+        assert!(told.starts_with("other-way: 0 of 202 "), "{told}");
+    }
+
+    #[test]
+    fn a_list_of_fixed_cases_that_is_empty_is_a_weakness() {
+        let told = weakness(check_scalar_op(&Op { fixed_shapes: Vec::new, ..right() }));
+        assert!(told.starts_with("hashes: 0 of 0 "), "{told}");
+    }
+
+    #[test]
+    fn a_check_that_no_case_goes_through_is_a_weakness() {
+        // The two fixed cases have neither kind of data.
+        let promises: [(&[Check], &str); 2] = [
+            (&[Check::Integers], "integers: 0 of 0 "),
+            (&[Check::NonFinite], "non-finite: 0 of 0 "),
+        ];
+        for (checks, expected) in promises {
+            let op = Op { checks, ..right() };
+            let told = weakness(check_scalar_under(&Gate::OURS, &op, 0));
+            assert!(told.starts_with(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn every_planned_check_is_counted() {
+        let outcome = check_scalar_op(&right());
+        assert!(outcome.is_right(), "{:?}", outcome.weakness);
+        assert_eq!(outcome.judged[&Check::Bits], 202);
+        for (check, planned) in &outcome.planned {
+            assert_eq!(outcome.judged[check], *planned, "{check:?}");
+        }
+    }
+
+    #[test]
     fn only_a_failed_case_has_a_command_that_shows_it() {
         let weak = || check_scalar(|shape, data| case(shape, data, |_, out| out.fill(0.0), 100.0));
         let wrong = || check_scalar(|shape, data| case(shape, data, |_, out| out.fill(0.0), 1e-9));
@@ -795,54 +902,29 @@ mod tests {
 
     #[test]
     fn on_integers_nothing_but_the_exact_result_is_right() {
-        struct Exact(Doubled);
-
-        impl Case for Exact {
-            fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
-                self.0.run(kernels, isa)
-            }
-
-            fn expected(&self) -> Vec<Vec<Expected>> {
-                self.0.expected()
-            }
-
-            fn is_exact_on_integers(&self) -> bool {
-                true
-            }
-        }
-
         fn nearly(x: &[f32], out: &mut [f32]) {
             double(x, out);
             out.iter_mut().for_each(|out| *out = out.next_up());
         }
-        let failure = failure(|shape, data| {
+        let op = doubling(|shape, data| {
             let [length] = shape.sizes();
             let x = data.values("x", length);
-            Box::new(Exact(Doubled { x, data, double: nearly, bound: 1e30 }))
+            Box::new(Doubled { x, data, double: nearly, bound: 1e30 })
         });
+        let outcome = check_scalar_op(&Op { checks: &[Check::Bounds, Check::Integers], ..op });
+        let failure = outcome.failure.expect("it is wrong");
         assert!(failure.case.ends_with(":integers"), "{}", failure.case);
     }
 
     #[test]
     fn the_seed_decides_the_cases() {
-        let op = |seed| {
-            let report = check(
-                &Gate::OURS,
-                &Op {
-                    name: "double",
-                    dimensions: &["length"],
-                    fixed_shapes: Vec::new,
-                    drawn_shapes: lengths,
-                    make: |shape, data| case(shape, data, |x, out| double(&x[1..], out), 1.0),
-                },
-                &[Isa::Scalar(Scalar)],
-                50,
-                seed,
-                &|| (),
-            );
+        let op = doubling(|shape, data| case(shape, data, |x, out| double(&x[1..], out), 1.0));
+        let op = Op { fixed_shapes: Vec::new, ..op };
+        let first = |seed| {
+            let report = check(&Gate::OURS, &op, &[Isa::Scalar(Scalar)], 50, seed, &|| ());
             report.outcomes[0].failure.clone().expect("it is wrong").case
         };
-        assert_eq!(op(1), op(1));
-        assert_ne!(op(1), op(2));
+        assert_eq!(first(1), first(1));
+        assert_ne!(first(1), first(2));
     }
 }

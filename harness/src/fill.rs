@@ -74,6 +74,12 @@ impl Fill {
         self != Self::NonFinite
     }
 
+    /// Whether what an operation makes of its numbers is finite, too: none is so large that a product overflows, or that it is infinity
+    /// when rounded to half precision.
+    pub fn has_finite_results(self) -> bool {
+        !matches!(self, Self::Wide | Self::Extreme | Self::Special | Self::NonFinite)
+    }
+
     /// Element `index` of `stream`.
     pub(crate) fn value(self, stream: Stream, index: usize) -> f32 {
         let index = index as u64;

@@ -19,6 +19,7 @@ pub mod hashes;
 pub mod kernels;
 pub mod machine;
 pub mod oracle;
+pub mod plan;
 pub mod random_model;
 pub mod self_test;
 pub mod witness;

@@ -6,7 +6,7 @@ use proptest::strategy::{BoxedStrategy, Strategy};
 use crate::buffer::Buffer;
 use crate::case_line::Plan;
 use crate::cases::{Case, Op, Output, Shape};
-use crate::check::{Outcome, check};
+use crate::check::{Check, Outcome, check};
 use crate::data::Data;
 use crate::fill::Fill;
 use crate::gate::{Gate, Judges};
@@ -240,8 +240,15 @@ fn fixed() -> Vec<Shape> {
 }
 
 fn outcome(judges: &Judges, make: Make, fixed_shapes: fn() -> Vec<Shape>, cases: u32) -> Outcome {
-    let op =
-        Op { name: "double", dimensions: &["length"], fixed_shapes, drawn_shapes: lengths, make };
+    let op = Op {
+        name: "double",
+        format: None,
+        checks: &[Check::OtherWay, Check::Bounds],
+        dimensions: &["length"],
+        fixed_shapes,
+        drawn_shapes: lengths,
+        make,
+    };
     let gate = Gate { judges: *judges, shrinks: false, ..Gate::OURS };
     check(&gate, &op, &[Isa::best()], cases, 1, &|| ()).outcomes.remove(0)
 }

@@ -6,6 +6,7 @@ use std::process::Output;
 
 use lfm2_harness::emulator;
 use lfm2_kernels::Isa;
+use lfm2_kernels::simd::ISA_NAMES;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -371,6 +372,86 @@ fn a_case_is_run_again_from_its_line() {
     refused(&["check", "--repro", "add:length=3:scalar:7:uniform", "--op", "add"], &["--op"]);
     let list = printed(&["check", "--list", "--op", "^rope$"]);
     assert!(list.contains("rope") && list.contains("theta") && list.contains("scalar"), "{list}");
+}
+
+#[test]
+fn the_list_is_what_runs() {
+    let chosen = ["--op", "^(add|linear_.*)$", "--cases", "4", "--json"];
+    let list = json(&[&["check", "--list"], &chosen[..]].concat());
+    let run = json(&[&["check"], &chosen[..]].concat());
+    let array = |value: &Value| value.as_array().expect("a list").clone();
+    let rows = array(&list["operations"]);
+    let formats: Vec<_> = rows.iter().map(|row| (&row["operation"], &row["format"])).collect();
+    assert_eq!(formats.len(), 4);
+    assert!(formats.contains(&(&"linear".into(), &"bf16".into())), "{formats:?}");
+    for name in ISA_NAMES {
+        let is_checked = array(&run["isas"]).contains(&name.into());
+        let place = if is_checked { "checked" } else { "not-on-this-cpu" };
+        assert_eq!(list["isas"][name], place, "{name}");
+    }
+    let results = array(&run["results"]);
+    assert_eq!(results.len(), rows.len() * Isa::available().len());
+    for result in &results {
+        let row = rows.iter().find(|row| row["op"] == result["op"]).expect("it is listed");
+        assert_eq!(row["cases"], result["cases"]);
+        let floor = row["floor"].as_object().expect("an object");
+        let planned = result["planned_cases"].as_object().expect("an object");
+        assert!(floor.keys().eq(planned.keys()));
+        for (check, least) in floor {
+            let judged = result["judged_cases"][check].as_u64();
+            assert!(judged >= least.as_u64(), "{check}: {judged:?} of {least}");
+            assert_eq!(judged, planned[check].as_u64(), "{check}");
+        }
+    }
+}
+
+#[test]
+fn a_full_check_has_the_hashes_of_a_quick_one() {
+    let check = |depth| json(&["check", depth, "--op", "^add$", "--cases", "0", "--json"]);
+    let (quick, full) = (check("--quick"), check("--full"));
+    assert_eq!((&quick["depth"], &full["depth"]), (&"quick".into(), &"full".into()));
+    assert_eq!(quick["hashes"], full["hashes"]);
+    let cases = |report: &Value| report["results"][0]["cases"].as_u64().expect("a number");
+    assert_eq!(cases(&full), 24 * cases(&quick));
+    refused(&["check", "--quick", "--full"], &["--quick", "--full"]);
+}
+
+#[test]
+fn the_options_in_the_readme_are_those_that_there_are() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).expect("the README");
+    let mut options = 0;
+    for line in readme.lines() {
+        let Some((_, command)) = line.split_once("lfm2 -- ") else { continue };
+        let mut words = command.split_whitespace().take_while(|word| *word != "#");
+        let help = printed(&[words.next().expect("a command"), "--help"]);
+        for option in words.filter(|word| word.starts_with("--")) {
+            assert!(help.split_whitespace().any(|word| word == option), "{option} in {line}");
+            options += 1;
+        }
+    }
+    assert!(options > 10, "{options} options in the README");
+}
+
+#[test]
+fn junit_has_a_suite_for_each_instruction_set_and_a_test_for_each_operation() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("junit.xml");
+    printed(&["check", "--op", "^(add|argmax)$", "--cases", "4", "--junit", text(&file)]);
+    assert_eq!(names_in(folder.path()), ["junit.xml"]);
+    let xml = fs::read_to_string(&file).expect("the file");
+    let report = quick_junit::Report::deserialize_from_str(&xml).expect("JUnit XML");
+    let isas = Isa::available();
+    assert_eq!((report.tests, report.failures, report.errors), (2 * isas.len(), 0, 0));
+    for (suite, isa) in report.test_suites.iter().zip(isas) {
+        assert_eq!(suite.name.as_str(), isa.name());
+        let tests: Vec<&str> = suite.test_cases.iter().map(|test| test.name.as_str()).collect();
+        assert_eq!(tests, ["add", "argmax"]);
+    }
+    refused(
+        &["check", "--op", "^add$", "--junit", "/no/such/folder/junit.xml"],
+        &["no such folder"],
+    );
 }
 
 #[test]

@@ -10,8 +10,17 @@ use crate::data::Data;
 use crate::fill::Fill;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_argmax};
+use crate::plan::Check;
 
-pub const OP: Op = Op { name: "argmax", dimensions: &["length"], fixed_shapes, drawn_shapes, make };
+pub const OP: Op = Op {
+    name: "argmax",
+    format: None,
+    checks: &[Check::Bounds, Check::Integers, Check::NonFinite],
+    dimensions: &["length"],
+    fixed_shapes,
+    drawn_shapes,
+    make,
+};
 
 /// Several times each, since the largest element may be anywhere.
 fn fixed_shapes() -> Vec<Shape> {
@@ -52,9 +61,5 @@ impl Case for Argmax {
         let number = |&x: &f32| if x.is_nan() { f32::NEG_INFINITY } else { x };
         let numbers: Vec<f32> = self.x.iter().map(number).collect();
         vec![exactly(&[expected_argmax(&numbers) as f32])]
-    }
-
-    fn defines_non_finite(&self) -> bool {
-        true
     }
 }

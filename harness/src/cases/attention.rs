@@ -9,15 +9,22 @@ use crate::data::Data;
 use crate::fill::power_of_two;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_attention};
+use crate::plan::Check;
 
-const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
+const fn op(
+    name: &'static str,
+    format: &'static str,
+    make: fn(&Shape, Data) -> Box<dyn Case>,
+) -> Op {
     let dimensions =
         &["rows", "first_position", "newer", "key_value_heads", "group", "head_dim", "room"];
-    Op { name, dimensions, fixed_shapes, drawn_shapes, make }
+    let format = Some(format);
+    let checks = &[Check::OtherWay, Check::Bounds];
+    Op { name, format, checks, dimensions, fixed_shapes, drawn_shapes, make }
 }
 
-pub const F32: Op = op("attention_f32", |shape, data| make(CacheElement::F32, shape, data));
-pub const F16: Op = op("attention_f16", |shape, data| make(CacheElement::F16, shape, data));
+pub const F32: Op = op("attention_f32", "f32", |shape, data| make(CacheElement::F32, shape, data));
+pub const F16: Op = op("attention_f16", "f16", |shape, data| make(CacheElement::F16, shape, data));
 
 fn fixed_shapes() -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 5, 0, 1, 1, 16, 0])];

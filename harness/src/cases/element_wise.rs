@@ -9,50 +9,44 @@ use crate::data::Data;
 use crate::fill::{Fill, power_of_two};
 use crate::kernels::{InPlace, Kernels};
 use crate::oracle::expected::{Expected, expected_add, expected_multiply, expected_silu_multiply};
+use crate::plan::Check;
 
-const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
-    Op { name, dimensions: &["length"], fixed_shapes, drawn_shapes, make }
+const EXACT: &[Check] = &[Check::Bounds, Check::Integers];
+
+const fn op(
+    name: &'static str,
+    checks: &'static [Check],
+    make: fn(&Shape, Data) -> Box<dyn Case>,
+) -> Op {
+    Op { name, format: None, checks, dimensions: &["length"], fixed_shapes, drawn_shapes, make }
 }
 
-pub const ADD: Op = op("add", |shape, data| {
+pub const ADD: Op = op("add", EXACT, |shape, data| {
     let [length] = shape.sizes();
     let x = data.values("x", length);
     let y = data.against("y", &x);
-    Box::new(ElementWise {
-        run: |kernels| kernels.add,
-        expected: expected_add,
-        is_exact: true,
-        x,
-        y,
-    })
+    Box::new(ElementWise { run: |kernels| kernels.add, expected: expected_add, x, y })
 });
 
-pub const MULTIPLY: Op = op("multiply", |shape, data| {
+pub const MULTIPLY: Op = op("multiply", EXACT, |shape, data| {
     let [length] = shape.sizes();
     let (x, y) = (data.values("x", length), data.values("y", length));
-    Box::new(ElementWise {
-        run: |kernels| kernels.multiply,
-        expected: expected_multiply,
-        is_exact: true,
-        x,
-        y,
-    })
+    Box::new(ElementWise { run: |kernels| kernels.multiply, expected: expected_multiply, x, y })
 });
 
-pub const SILU_MULTIPLY: Op = op("silu_multiply", |shape, data| {
+pub const SILU_MULTIPLY: Op = op("silu_multiply", &[Check::Bounds], |shape, data| {
     let [length] = shape.sizes();
     let (x, y) = (data.values("gate", length), data.values("up", length));
     Box::new(ElementWise {
         run: |kernels| kernels.silu_multiply,
         expected: expected_silu_multiply,
-        is_exact: false,
         x,
         y,
     })
 });
 
 /// SiLU alone, over all that it does not round to 0 or to its argument.
-pub const SILU: Op = op("silu", |shape, data| {
+pub const SILU: Op = op("silu", &[Check::Bounds], |shape, data| {
     let [length] = shape.sizes();
     let mut x = data.values("gate", length);
     let stream = data.stream("scale");
@@ -68,7 +62,6 @@ pub const SILU: Op = op("silu", |shape, data| {
     Box::new(ElementWise {
         run: |kernels| kernels.silu_multiply,
         expected: expected_silu_multiply,
-        is_exact: false,
         x,
         y,
     })
@@ -93,8 +86,6 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 struct ElementWise {
     run: fn(&Kernels) -> InPlace,
     expected: fn(&[f32], &[f32]) -> Vec<Expected>,
-    /// Whether integers give integers.
-    is_exact: bool,
     x: Buffer,
     y: Buffer,
 }
@@ -104,10 +95,6 @@ impl Case for ElementWise {
         let mut x = self.x.clone();
         (self.run)(kernels)(isa, &mut x, &self.y);
         vec![Output::new("x", x)]
-    }
-
-    fn is_exact_on_integers(&self) -> bool {
-        self.is_exact
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {

@@ -6,14 +6,30 @@ use super::{Case, Op, Output, Shape, Weights, between, shapes};
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_embedding};
+use crate::plan::Check;
 
-const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
-    Op { name, dimensions: &["tokens", "vocabulary", "width"], fixed_shapes, drawn_shapes, make }
+const fn op(
+    name: &'static str,
+    format: &'static str,
+    make: fn(&Shape, Data) -> Box<dyn Case>,
+) -> Op {
+    let format = Some(format);
+    let checks = &[Check::Bounds, Check::Integers];
+    Op {
+        name,
+        format,
+        checks,
+        dimensions: &["tokens", "vocabulary", "width"],
+        fixed_shapes,
+        drawn_shapes,
+        make,
+    }
 }
 
-pub const F32: Op = op("embedding_f32", |shape, data| make(ElementType::F32, shape, data));
-pub const F16: Op = op("embedding_f16", |shape, data| make(ElementType::F16, shape, data));
-pub const BF16: Op = op("embedding_bf16", |shape, data| make(ElementType::Bf16, shape, data));
+pub const F32: Op = op("embedding_f32", "f32", |shape, data| make(ElementType::F32, shape, data));
+pub const F16: Op = op("embedding_f16", "f16", |shape, data| make(ElementType::F16, shape, data));
+pub const BF16: Op =
+    op("embedding_bf16", "bf16", |shape, data| make(ElementType::Bf16, shape, data));
 
 fn fixed_shapes() -> Vec<Shape> {
     let no_tokens = Shape::from([0, 5, 7]);

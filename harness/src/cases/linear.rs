@@ -7,15 +7,22 @@ use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_linear};
+use crate::plan::Check;
 
-const fn op(name: &'static str, make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
+const fn op(
+    name: &'static str,
+    format: &'static str,
+    make: fn(&Shape, Data) -> Box<dyn Case>,
+) -> Op {
     let dimensions = &["rows", "inputs", "outputs", "bias"];
-    Op { name, dimensions, fixed_shapes, drawn_shapes, make }
+    let format = Some(format);
+    let checks = &[Check::OtherWay, Check::Bounds, Check::Integers];
+    Op { name, format, checks, dimensions, fixed_shapes, drawn_shapes, make }
 }
 
-pub const F32: Op = op("linear_f32", |shape, data| make(ElementType::F32, shape, data));
-pub const F16: Op = op("linear_f16", |shape, data| make(ElementType::F16, shape, data));
-pub const BF16: Op = op("linear_bf16", |shape, data| make(ElementType::Bf16, shape, data));
+pub const F32: Op = op("linear_f32", "f32", |shape, data| make(ElementType::F32, shape, data));
+pub const F16: Op = op("linear_f16", "f16", |shape, data| make(ElementType::F16, shape, data));
+pub const BF16: Op = op("linear_bf16", "bf16", |shape, data| make(ElementType::Bf16, shape, data));
 
 fn fixed_shapes() -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 5, 7, 0])];
@@ -95,10 +102,6 @@ impl Case for Linear {
             (kernels.linear)(isa, x, &self.weight, self.bias.as_deref(), out);
         }
         vec![Output::new("out", out)]
-    }
-
-    fn is_exact_on_integers(&self) -> bool {
-        true
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {

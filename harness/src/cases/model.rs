@@ -19,10 +19,13 @@ use crate::golden::Difference;
 use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
 use crate::oracle::model::OracleRun;
+use crate::plan::Check;
 use crate::random_model::{RandomModel, VOCABULARY};
 
 pub const OP: Op = Op {
     name: "model",
+    format: None,
+    checks: &[Check::OtherWay, Check::Bounds],
     dimensions: &[
         "description",
         "format",

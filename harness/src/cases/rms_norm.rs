@@ -6,9 +6,17 @@ use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_rms_norm};
+use crate::plan::Check;
 
-pub const OP: Op =
-    Op { name: "rms_norm", dimensions: &["rows", "width"], fixed_shapes, drawn_shapes, make };
+pub const OP: Op = Op {
+    name: "rms_norm",
+    format: None,
+    checks: &[Check::Bounds],
+    dimensions: &["rows", "width"],
+    fixed_shapes,
+    drawn_shapes,
+    make,
+};
 
 fn fixed_shapes() -> Vec<Shape> {
     let no_rows = Shape::from([0, 7]);

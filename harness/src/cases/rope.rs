@@ -7,9 +7,12 @@ use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_rope};
+use crate::plan::Check;
 
 pub const OP: Op = Op {
     name: "rope",
+    format: None,
+    checks: &[Check::Bounds],
     dimensions: &["rows", "heads", "half_head_dim", "position", "step", "theta"],
     fixed_shapes,
     drawn_shapes,

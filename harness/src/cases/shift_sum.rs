@@ -92,10 +92,6 @@ impl Case for ShiftSum {
         self.outputs(out, projected, &state)
     }
 
-    fn is_exact_on_integers(&self) -> bool {
-        true
-    }
-
     fn expected(&self) -> Vec<Vec<Expected>> {
         let (width, bias) = (self.width, self.bias.as_deref());
         let axis = match self.axis {

@@ -7,9 +7,12 @@ use crate::buffer::Buffer;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_short_conv};
+use crate::plan::Check;
 
 pub const OP: Op = Op {
     name: "short_conv",
+    format: None,
+    checks: &[Check::OtherWay, Check::Bounds, Check::Integers],
     dimensions: &["rows", "later_rows", "width", "length", "bias"],
     fixed_shapes,
     drawn_shapes,
@@ -88,10 +91,6 @@ impl Case for Convolution {
             (kernels.short_conv)(isa, bcx, &self.conv, &mut state, out);
         }
         vec![Output::new("out", out), Output::new("state", state)]
-    }
-
-    fn is_exact_on_integers(&self) -> bool {
-        true
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {

@@ -6,9 +6,12 @@ use crate::buffer::Buffer;
 use crate::fill::{Fill, power_of_two};
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_softmax};
+use crate::plan::Check;
 
 pub const OP: Op = Op {
     name: "softmax",
+    format: None,
+    checks: &[Check::Bounds, Check::NonFinite],
     dimensions: &["rows", "length"],
     fixed_shapes,
     drawn_shapes,
@@ -21,6 +24,8 @@ pub const OP: Op = Op {
 /// `exp` alone: rows of 0 and a negative number.
 pub const EXP: Op = Op {
     name: "exp",
+    format: None,
+    checks: &[Check::Bounds, Check::NonFinite],
     dimensions: &["samples"],
     fixed_shapes: || (0..=33).map(|samples| Shape::from([samples])).collect(),
     drawn_shapes: || one_of([(3, shapes([between(0, 500)])), (1, shapes([between(9000, 20_000)]))]),
@@ -66,10 +71,6 @@ impl Case for Softmax {
         let mut x = self.x.clone();
         (kernels.softmax)(isa, &mut x, self.length);
         vec![Output::new("x", x)]
-    }
-
-    fn defines_non_finite(&self) -> bool {
-        true
     }
 
     fn saturated_rows(&self, outputs: &[Output]) -> [usize; 2] {

@@ -1,38 +1,44 @@
 //! `lfm2 check`: the operations against each other and against the oracle.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use lfm2_harness::case_line::CaseLine;
 use lfm2_harness::cases::{OPS, Op};
-use lfm2_harness::check::{
-    DEFAULT_CASES, DEFAULT_SEED, Outcome, Report, case_count, check, hash_complaint, replay,
-};
-use lfm2_harness::compare::Errors;
-use lfm2_harness::fill::Fill;
+use lfm2_harness::check::{DEFAULT_SEED, Report, check, replay};
 use lfm2_harness::gate::{Gate, Judges};
-use lfm2_harness::hashes::{Change, Hashes, digest};
-use lfm2_harness::machine::Machine;
+use lfm2_harness::hashes::{Change, Hashes};
+use lfm2_harness::plan::{Cases, Depth, case_count};
 use lfm2_harness::self_test::self_test;
 use lfm2_harness::witness;
 use lfm2_kernels::Isa;
 use regex::Regex;
-use serde::Serialize;
 
-use super::output::{OutputFile, counted, print, print_json, table};
+use self::matrix::Matrix;
+use self::summary::{Results, Summary, error_fraction, remarks, text};
+use super::output::{OutputFile, counted, print, print_json};
 use super::settings::chosen_isas;
 use super::{FAILED, Failure, progress};
+
+mod junit;
+mod matrix;
+mod summary;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  every check of every operation ran, and was right
+  1  a check failed, proved nothing, did not run, or crashed
+  2  the question makes no sense: an instruction set that this CPU lacks, an operation that there is not, a file that cannot be written";
 
 /// Check every operation: equal bits on all instruction sets, and errors within the bounds of an f64 oracle
 ///
 /// Each case runs on each instruction set, must give the bits of the scalar reference, and is compared with the oracle. The table
 /// shows the worst error as a fraction of its bound: above 1 is wrong, and below 0.001 the bound proves nothing, which fails, too. So
 /// does an operation most of whose cases are mistrusted: their results are zeros, or saturated. The shapes that are always checked
-/// must give the hashes that this program was built with, whatever the CPU. Exit status: 0 all right, 1 a check failed, 2 the
-/// question makes no sense.
+/// must give the hashes that this program was built with, whatever the CPU.
 #[derive(Args)]
+#[command(after_help = EXIT_STATUS)]
 pub struct CheckArguments {
     /// Only operations whose name matches this regular expression
     #[arg(long, value_name = "REGEX")]
@@ -42,9 +48,17 @@ pub struct CheckArguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     isa: Vec<Isa>,
 
-    /// Random cases for each operation, after the shapes that are always checked
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_CASES)]
-    cases: u32,
+    /// Each fixed shape with two kinds of data, and 128 random cases of each operation: less than a minute; the default
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+
+    /// Each fixed shape with every kind of data on 1 to 4 threads, and 2048 random cases of each operation: minutes
+    #[arg(long)]
+    full: bool,
+
+    /// Another number of random cases for each operation
+    #[arg(long, value_name = "N")]
+    cases: Option<u32>,
 
     /// What the random cases depend on: the same seed gives the same cases on every machine
     #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED)]
@@ -54,25 +68,41 @@ pub struct CheckArguments {
     #[arg(long)]
     json: bool,
 
+    /// Write JUnit XML as well, which CI servers show: a suite for each instruction set, a test for each operation
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+
     /// Run one case again: the line that a failure printed
-    #[arg(long, value_name = "LINE", conflicts_with_all = ["op", "isa", "cases", "seed", "json"])]
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["op", "isa", "quick", "full", "cases", "seed", "json", "junit"])]
     repro: Option<CaseLine>,
 
-    /// List the operations with what is checked of each, and run nothing
-    #[arg(long, conflicts_with_all = ["repro", "json"])]
+    /// List the checks of each operation in each format, with the least number of cases that each must judge, and run nothing
+    #[arg(long, conflicts_with_all = ["repro", "junit"])]
     list: bool,
 
     /// Keep the hashes that were found, in fixtures/hashes.json of the source tree that this was built from, and print what changed
-    #[arg(long, conflicts_with_all = ["repro", "list", "json"])]
+    #[arg(long, conflicts_with_all = ["repro", "list", "json", "junit"])]
     bless: bool,
+}
+
+impl CheckArguments {
+    fn cases(&self) -> Cases {
+        let depth = if self.full { Depth::Full } else { Depth::Quick };
+        Cases { depth, random: self.cases.unwrap_or_else(|| depth.random_cases()) }
+    }
 }
 
 /// Checks what was asked for; the exit status says whether all of it is right.
 pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
     let ops = chosen_ops(arguments.op.as_ref())?;
     let isas = chosen_isas(&arguments.isa);
+    let cases = arguments.cases();
     if arguments.list {
-        print(&list(&ops, &isas, arguments.cases))?;
+        let matrix = Matrix::new(&ops, &isas, cases);
+        match arguments.json {
+            true => print_json(&matrix)?,
+            false => print(&matrix.text())?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     // A crash must name its case.
@@ -83,48 +113,24 @@ pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
         return run_again(line);
     }
     self_test(&Judges::OURS).map_err(|error| format!("the gate itself is broken: {error}"))?;
-    let reports = check_all(&ops, &isas, arguments.cases, arguments.seed);
+    if let Some(path) = &arguments.junit {
+        junit::begin(path)?;
+    }
+    let reports = check_all(&ops, &isas, cases, arguments.seed);
     let kept = Hashes::kept()?;
     if arguments.bless {
         return bless(&reports, kept);
     }
-    let checks: Vec<Check> = reports.iter().map(|report| Check::new(report, &kept)).collect();
-    let is_right = checks.iter().all(Check::is_right);
+    let results = Results::new(&reports, &kept, arguments.op.is_none());
+    if let Some(path) = &arguments.junit {
+        junit::finish(path, &isas, &results)?;
+    }
     if arguments.json {
-        print_json(&Summary::new(&arguments, &isas, &checks))?;
+        print_json(&Summary::new(arguments.seed, cases, &isas, &results))?;
     } else {
-        print(&summary(&isas, &checks))?;
+        print(&text(&isas, &results))?;
     }
-    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
-/// What came of an operation.
-struct Check<'a> {
-    report: &'a Report,
-    /// Where its hashes are not those kept.
-    changes: Vec<Change>,
-}
-
-impl<'a> Check<'a> {
-    fn new(report: &'a Report, kept: &Hashes) -> Self {
-        Self { report, changes: report.changes(&Gate::OURS, kept) }
-    }
-
-    fn is_right(&self) -> bool {
-        let outcomes = &self.report.outcomes;
-        !outcomes.is_empty() && outcomes.iter().all(|outcome| self.is_right_on(outcome))
-    }
-
-    /// Whether an instruction set is right: what is not the hash kept, is wrong on all.
-    fn is_right_on(&self, outcome: &Outcome) -> bool {
-        outcome.is_right() && self.changes.is_empty()
-    }
-
-    fn complaints(&self) -> Vec<String> {
-        let mut complaints = self.report.complaints();
-        complaints.extend(hash_complaint(&self.report.op, &self.changes));
-        complaints
-    }
+    Ok(if results.is_right() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn run_again(line: &CaseLine) -> Result<ExitCode, Failure> {
@@ -138,23 +144,6 @@ fn run_again(line: &CaseLine) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(FAILED))
         }
     }
-}
-
-/// Operations and what is checked of each.
-fn list(ops: &[&Op], isas: &[Isa], cases: u32) -> String {
-    let names: Vec<&str> = isas.iter().map(|isa| isa.name()).collect();
-    let mut rows =
-        vec![["operation", "shape", "instruction sets", "cases", "checks"].map(String::from)];
-    for op in ops {
-        rows.push([
-            op.name.into(),
-            op.dimensions.join(","),
-            names.join(","),
-            case_count(op, cases).to_string(),
-            "equal bits, threads, bound, hashes".into(),
-        ]);
-    }
-    table(&rows)
 }
 
 /// Keeps the hashes, if all that was checked is right.
@@ -194,7 +183,7 @@ fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
     Ok(ops)
 }
 
-fn check_all(ops: &[&Op], isas: &[Isa], cases: u32, seed: u64) -> Vec<Report> {
+fn check_all(ops: &[&Op], isas: &[Isa], cases: Cases, seed: u64) -> Vec<Report> {
     let count: u64 = ops.iter().map(|op| case_count(op, cases)).sum();
     let bar = progress::bar("checking", "cases", count as usize);
     let check_one = |op: &&Op| {
@@ -202,128 +191,4 @@ fn check_all(ops: &[&Op], isas: &[Isa], cases: u32, seed: u64) -> Vec<Report> {
         check(&Gate::OURS, op, isas, cases, seed, &|| bar.inc(1))
     };
     ops.iter().map(check_one).collect()
-}
-
-/// Operations by instruction sets, then what is wrong.
-fn summary(isas: &[Isa], checks: &[Check]) -> String {
-    let mut text = format!("{:18} {:>11}", "operation", "error/bound");
-    for isa in isas {
-        text += &format!("  {isa:>14}");
-    }
-    text += "\n";
-    for check in checks {
-        let report = check.report;
-        let worst =
-            report.outcomes.iter().map(Outcome::errors).max_by(|a, b| a.worst.total_cmp(&b.worst));
-        let worst = worst.map_or("-".to_string(), error_fraction);
-        text += &format!("{:18} {worst:>11}", report.op.name);
-        for outcome in &report.outcomes {
-            let result = if check.is_right_on(outcome) { "ok" } else { "FAILED" };
-            text += &format!("  {:>7} {result:6}", outcome.cases);
-        }
-        text.truncate(text.trim_end().len());
-        text += "\n";
-    }
-    text + &remarks(&checks.iter().flat_map(Check::complaints).collect::<Vec<_>>())
-}
-
-fn remarks(complaints: &[String]) -> String {
-    complaints.iter().map(|complaint| format!("\nFAILED {complaint}\n")).collect()
-}
-
-fn error_fraction(errors: Errors) -> String {
-    match errors.bounded {
-        0 => "-".to_string(),
-        bounded if bounded == errors.exact => "exact".to_string(),
-        _ => format!("{:.3}", errors.worst),
-    }
-}
-
-#[derive(Serialize)]
-struct Summary<'a> {
-    commit: &'static str,
-    /// Whether the sources had changes that no commit holds when this was built.
-    is_dirty: bool,
-    machine: Machine,
-    is_right: bool,
-    seed: u64,
-    random_cases: u32,
-    isas: Vec<&'static str>,
-    /// One for all cases of an operation.
-    hashes: BTreeMap<&'static str, String>,
-    /// Cases whose hashes are not those that this was built with.
-    changed_hashes: Vec<String>,
-    results: Vec<Row<'a>>,
-}
-
-/// One operation on one instruction set.
-#[derive(Serialize)]
-struct Row<'a> {
-    op: &'static str,
-    isa: &'static str,
-    cases: usize,
-    mistrusted_cases: usize,
-    worst_error_over_bound: f64,
-    worst_error_over_bound_by_fill: BTreeMap<&'static str, f64>,
-    worst_case: Option<&'a str>,
-    elements: usize,
-    bounded_elements: usize,
-    exact_elements: usize,
-    is_vacuous: bool,
-    result: &'static str,
-    failed_case: Option<&'a str>,
-    reason: Option<&'a str>,
-}
-
-impl<'a> Summary<'a> {
-    fn new(arguments: &CheckArguments, isas: &[Isa], checks: &'a [Check<'a>]) -> Self {
-        let changed = |check: &Check| {
-            let name = check.report.op.name;
-            check
-                .changes
-                .iter()
-                .map(move |change| format!("{name}:{}", change.case))
-                .collect::<Vec<_>>()
-        };
-        Self {
-            commit: env!("LFM2_COMMIT"),
-            is_dirty: env!("LFM2_IS_DIRTY") == "true",
-            machine: Machine::detect(),
-            is_right: checks.iter().all(Check::is_right),
-            hashes: checks.iter().map(|c| (c.report.op.name, digest(&c.report.hashes))).collect(),
-            changed_hashes: checks.iter().flat_map(changed).collect(),
-            seed: arguments.seed,
-            random_cases: arguments.cases,
-            isas: isas.iter().map(|isa| isa.name()).collect(),
-            results: checks.iter().flat_map(rows).collect(),
-        }
-    }
-}
-
-fn rows<'a>(check: &'a Check) -> impl Iterator<Item = Row<'a>> {
-    let report = check.report;
-    report.outcomes.iter().map(move |outcome| {
-        let errors = outcome.errors();
-        let by_fill = Fill::ALL.iter().zip(&outcome.errors_by_fill);
-        let failure = outcome.failure.as_ref();
-        Row {
-            op: report.op.name,
-            isa: outcome.isa.name(),
-            cases: outcome.cases,
-            mistrusted_cases: outcome.mistrusted,
-            worst_error_over_bound: errors.worst,
-            worst_error_over_bound_by_fill: by_fill
-                .filter(|(_, errors)| errors.bounded > 0)
-                .map(|(fill, errors)| (fill.name(), errors.worst))
-                .collect(),
-            worst_case: outcome.worst_case.as_deref(),
-            elements: errors.elements,
-            bounded_elements: errors.bounded,
-            exact_elements: errors.exact,
-            is_vacuous: outcome.is_vacuous(),
-            result: if check.is_right_on(outcome) { "ok" } else { "failed" },
-            failed_case: failure.map(|failure| &*failure.case),
-            reason: failure.map(|failure| &*failure.reason).or(outcome.weakness.as_deref()),
-        }
-    })
 }

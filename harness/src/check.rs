@@ -916,6 +916,35 @@ mod tests {
         assert!(failure.case.ends_with(":integers"), "{}", failure.case);
     }
 
+    /// Right within the bounds, in one rounding: better than ours, so with other bits.
+    fn softmax_in_64_bits(_: Isa, x: &mut [f32], length: usize) {
+        for row in x.chunks_exact_mut(length) {
+            let wide: Vec<f64> = row.iter().map(|&x| x.into()).collect();
+            let has_nan = wide.iter().any(|x| x.is_nan());
+            let largest = wide.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let largest = if has_nan { f64::NAN } else { largest };
+            let sum: f64 = wide.iter().map(|x| (x - largest).exp()).sum();
+            for (x, wide) in row.iter_mut().zip(wide) {
+                *x = ((wide - largest).exp() / sum) as f32;
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_that_promise_no_bits_are_held_to_bounds() {
+        let outcome = |softmax, demand| {
+            let gate = Gate::of(Kernels { softmax, ..Kernels::OURS }, demand);
+            let op = Op::named("softmax").expect("one of them");
+            check(&gate, op, &[Isa::best()], 40, 1, &|| ()).outcomes.remove(0)
+        };
+        let theirs = outcome(softmax_in_64_bits, Demand::Bounds);
+        assert!(theirs.is_right(), "{:?} {:?}", theirs.failure, theirs.weakness);
+        let theirs = outcome(softmax_in_64_bits, Demand::EqualBits);
+        assert_eq!(theirs.failure.expect("other bits").by, Check::Bits);
+        let nothing = outcome(|_, _, _| (), Demand::Bounds);
+        assert_eq!(nothing.failure.expect("it does nothing").by, Check::Bounds);
+    }
+
     #[test]
     fn the_seed_decides_the_cases() {
         let op = doubling(|shape, data| case(shape, data, |x, out| double(&x[1..], out), 1.0));

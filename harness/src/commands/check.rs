@@ -1,7 +1,10 @@
 //! `lfm2 check`: the operations against each other and against the oracle.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use clap::Args;
 use lfm2_harness::case_line::CaseLine;
@@ -186,9 +189,24 @@ fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
 fn check_all(ops: &[&Op], isas: &[Isa], cases: Cases, seed: u64) -> Vec<Report> {
     let count: u64 = ops.iter().map(|op| case_count(op, cases)).sum();
     let bar = progress::bar("checking", "cases", count as usize);
-    let check_one = |op: &&Op| {
-        bar.set_message(op.name);
-        check(&Gate::OURS, op, isas, cases, seed, &|| bar.inc(1))
+    // The last is whole models, which take longest. Threads of their own: one that waits for a pool would begin another operation.
+    let next = Mutex::new((0..ops.len()).rev());
+    let work = || {
+        let mut reports = Vec::new();
+        loop {
+            let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(i) = taken else { return reports };
+            bar.set_message(ops[i].name);
+            let report = check(&Gate::OURS, ops[i], isas, cases, seed, &|| bar.inc(1));
+            reports.push((i, report));
+        }
     };
-    ops.iter().map(check_one).collect()
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut reports: Vec<(usize, Report)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let reports = workers.into_iter().map(|worker| worker.join().expect("no check panics"));
+        reports.flatten().collect()
+    });
+    reports.sort_by_key(|(i, _)| *i);
+    reports.into_iter().map(|(_, report)| report).collect()
 }

@@ -14,6 +14,7 @@ mod logits;
 mod merge;
 
 mod checkpoint;
+mod exhaustive;
 mod output;
 mod progress;
 mod settings;

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod coverage;
 pub mod data;
 pub mod emulator;
+pub mod exhaustive;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod fill;

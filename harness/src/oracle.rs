@@ -10,6 +10,7 @@ pub mod bound;
 pub mod expected;
 pub mod model;
 pub mod ops;
+pub mod unary;
 
 #[cfg(test)]
 mod random;

@@ -455,6 +455,23 @@ fn junit_has_a_suite_for_each_instruction_set_and_a_test_for_each_operation() {
 }
 
 #[test]
+fn every_input_is_checked_or_every_nth() {
+    let report = json(&["check", "--exhaustive", "--stride", "65535", "--json"]);
+    assert_eq!((&report["is_right"], &report["inputs"]), (&true.into(), &65538.into()));
+    let functions = report["functions"].as_array().expect("functions");
+    let names: Vec<_> = functions.iter().map(|function| &function["name"]).collect();
+    assert_eq!(names, ["exp", "sigmoid", "silu"]);
+    for range in functions.iter().flat_map(|f| f["ranges"].as_array().expect("ranges")) {
+        let number = |name: &str| range[name].as_f64().expect("a number");
+        assert!(number("measured") > 0.0 && number("largest_error") <= number("limit"), "{range}");
+    }
+    refused(&["check", "--exhaustive", "--stride", "2"], &["--stride", "odd"]);
+    refused(&["check", "--exhaustive", "--stride", "65537"], &["--stride", "65535"]);
+    refused(&["check", "--exhaustive", "--op", "exp"], &["--exhaustive", "--op"]);
+    refused(&["check", "--stride", "3"], &["--exhaustive"]);
+}
+
+#[test]
 fn results_of_machines_are_merged() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name| folder.path().join(name).display().to_string();

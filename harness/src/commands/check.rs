@@ -20,6 +20,7 @@ use regex::Regex;
 
 use self::matrix::Matrix;
 use self::summary::{Results, Summary, error_fraction, remarks, text};
+use super::exhaustive::{self, ExhaustiveArguments};
 use super::output::{OutputFile, counted, print, print_json};
 use super::settings::chosen_isas;
 use super::{FAILED, Failure, progress};
@@ -86,6 +87,9 @@ pub struct CheckArguments {
     /// Keep the hashes that were found, in fixtures/hashes.json of the source tree that this was built from, and print what changed
     #[arg(long, conflicts_with_all = ["repro", "list", "json", "junit"])]
     bless: bool,
+
+    #[command(flatten)]
+    exhaustive: ExhaustiveArguments,
 }
 
 impl CheckArguments {
@@ -100,6 +104,9 @@ pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
     let ops = chosen_ops(arguments.op.as_ref())?;
     let isas = chosen_isas(&arguments.isa);
     let cases = arguments.cases();
+    if arguments.exhaustive.asked {
+        return exhaustive::run(&arguments.exhaustive, &isas, arguments.json);
+    }
     if arguments.list {
         let matrix = Matrix::new(&ops, &isas, cases);
         match arguments.json {

@@ -20,16 +20,13 @@
 //! where those do.
 
 use super::ops::{self, AttentionShape, ShiftAxis};
+use super::unary;
 
 /// Half the distance between 1 and the next `f32`: the relative error of one rounding.
 pub const UNIT_ROUNDOFF: f64 = 1.0 / (1_u64 << 24) as f64;
 
-/// The error of the kernels' `exp` in units in the last place of its result.
-pub const EXP_ULP: f64 = 1.0;
-
-/// The relative error of the kernels' `exp`: a unit in the last place is at most `2^-23` of the
-/// value.
-const EXP_RELATIVE: f64 = EXP_ULP * 2.0 * UNIT_ROUNDOFF;
+/// The relative error of the kernels' `exp`.
+const EXP_RELATIVE: f64 = unary::EXP_RELATIVE * UNIT_ROUNDOFF;
 
 /// What the kernels' `exp` may add to that where its result is subnormal: the spacing of subnormal
 /// numbers, `2^-149`.

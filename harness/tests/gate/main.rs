@@ -16,6 +16,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 mod goldens;
 mod operations;
+mod unary;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(operations::trials(&coverage));
     trials.extend(goldens::trials(&coverage));
+    trials.extend(unary::trials(&coverage));
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     if arguments.list {

@@ -9,6 +9,9 @@ use crate::threads::{rows_worth_sharing, split_rows};
 /// `angle[p][i] = p * (1 / theta^(2i / head_dim))`, every step in `f32` as in `Lfm2RotaryEmbedding` of Hugging Face
 /// transformers: more exact angles would differ from the published model at long positions. The power and the functions come
 /// from the `libm` crate, since a platform's own would differ between platforms.
+///
+/// Each entry is the nearest `f32` but for 2^-26 units in the last place. Its angle is off by three roundings, a relative error of
+/// 3 * 2^-24, and more where `2i / head_dim` is no `f32`: at position 131072 that can be 0.02 radians.
 pub struct RopeTable {
     inverse_frequencies: Vec<f32>,
     cosines: Aligned<f32>,

@@ -11,6 +11,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::Serialize;
 
 use crate::compare::{Mismatch, equal_bits};
+use crate::data::mix;
 use crate::oracle::unary::{EXP_RANGES, Exact, Range, SIGMOID_RANGES, SILU_RANGES};
 
 pub mod rope;
@@ -23,18 +24,33 @@ pub struct Function {
     exact: fn(&Exact) -> f64,
     /// Its limits; the first whose `below` is above an input applies to it.
     pub ranges: &'static [Range],
+    /// The [digest](Outcome::digest) of all inputs, kept: no limit is narrow enough to see every change of the last coefficients.
+    pub digest: u64,
 }
 
 /// The functions.
 pub static FUNCTIONS: [Function; 3] = [
-    Function { name: "exp", kernel: ops::exp, exact: |exact| exact.exp, ranges: &EXP_RANGES },
+    Function {
+        name: "exp",
+        kernel: ops::exp,
+        exact: |exact| exact.exp,
+        ranges: &EXP_RANGES,
+        digest: 0,
+    },
     Function {
         name: "sigmoid",
         kernel: ops::sigmoid,
         exact: |exact| exact.sigmoid,
         ranges: &SIGMOID_RANGES,
+        digest: 0,
     },
-    Function { name: "silu", kernel: ops::silu, exact: |exact| exact.silu, ranges: &SILU_RANGES },
+    Function {
+        name: "silu",
+        kernel: ops::silu,
+        exact: |exact| exact.silu,
+        ranges: &SILU_RANGES,
+        digest: 0,
+    },
 ];
 
 /// Bit patterns of `f32`: `first`, and every `stride`-th after it.
@@ -152,6 +168,8 @@ pub struct Outcome {
     pub wrong: Failures,
     /// Results of the other instruction sets that are not those of the scalar reference.
     pub different: Vec<(Isa, Failures)>,
+    /// A sum of hashes of each input and what the scalar reference gives for it, all NaNs counting as one.
+    pub digest: u64,
 }
 
 impl Outcome {
@@ -161,6 +179,7 @@ impl Outcome {
             worst: vec![Worst::NONE; function.ranges.len()],
             wrong: Failures::default(),
             different: isas.iter().map(|isa| (*isa, Failures::default())).collect(),
+            digest: 0,
         }
     }
 
@@ -169,6 +188,7 @@ impl Outcome {
             worst.merge(other);
         }
         self.wrong.merge(other.wrong);
+        self.digest = self.digest.wrapping_add(other.digest);
         for ((_, failures), (_, other)) in self.different.iter_mut().zip(other.different) {
             failures.merge(other);
         }
@@ -207,8 +227,20 @@ impl Outcome {
         line("wrong", &self.wrong).into_iter().chain(different).collect()
     }
 
+    /// What is wrong with the digest of all inputs.
+    pub fn digest_complaint(&self) -> Option<String> {
+        let Function { name, digest: kept, .. } = self.function;
+        let found = self.digest;
+        (found != *kept).then(|| {
+            format!("{name}: the digest of all results is {found:#018x} instead of {kept:#018x}")
+        })
+    }
+
     /// Judges what the scalar reference found for `x`.
     fn judge(&mut self, x: f32, exact: f64, found: f32) {
+        let canonical = if found.is_nan() { f32::NAN } else { found };
+        let pair = u64::from(x.to_bits()) << 32 | u64::from(canonical.to_bits());
+        self.digest = self.digest.wrapping_add(mix(pair));
         let rounded = exact as f32;
         if !rounded.is_finite() {
             let is_right = rounded == found || rounded.is_nan() && found.is_nan();

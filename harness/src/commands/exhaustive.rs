@@ -20,7 +20,7 @@ pub struct ExhaustiveArguments {
     /// algorithm.
     #[arg(
         long = "exhaustive",
-        conflicts_with_all = ["op", "cases", "seed", "repro", "list", "bless"]
+        conflicts_with_all = ["op", "quick", "full", "cases", "seed", "repro", "list", "bless", "junit"]
     )]
     pub asked: bool,
 
@@ -57,6 +57,9 @@ pub fn run(
     drop(bar);
 
     let mut complaints: Vec<String> = outcomes.iter().flat_map(Outcome::complaints).collect();
+    if stride == 1 {
+        complaints.extend(outcomes.iter().filter_map(Outcome::digest_complaint));
+    }
     complaints.extend(tables.iter().flat_map(rope::Outcome::complaints));
     let is_right = complaints.is_empty();
     if is_json {

@@ -15,6 +15,8 @@ use crate::oracle::expected::Expected;
 
 const OURS: Judges = Judges::OURS;
 
+const SCALAR: Isa = Isa::Scalar(Scalar);
+
 const fn fault(name: &'static str, judges: Judges) -> Fault {
     // Where an error within a bound, an exact result and a fill of special numbers occur.
     const OPS: &[&str] = &["softmax", "linear_f32", "add"];
@@ -38,7 +40,11 @@ pub const FAULTS: &[Fault] = &[
     fault("the oracle expects nothing", Judges { expect: |_| Vec::new(), ..OURS }),
     fault("the seed is ignored", Judges { draw: |plan| Data { seed: 0, ..plan.data() }, ..OURS }),
     fault("the fill is ignored", Judges { draw: |plan| Data { fill: Fill::Normal, ..plan.data() }, ..OURS }),
-    fault("scalar runs in place of what was asked for", Judges { run: |case, kernels, _| case.run(kernels, Isa::Scalar(Scalar)), ..OURS }),
+    fault("scalar runs in place of what was asked for", Judges {
+        run: |case, kernels, _| case.run(kernels, SCALAR),
+        run_another_way: |case, kernels, _| case.run_another_way(kernels, SCALAR),
+        ..OURS
+    }),
     fault("the other way is skipped", Judges { run_another_way: |_, _, _| Vec::new(), ..OURS }),
     fault("writes beside an output are not seen", Judges { is_intact: |_| true, ..OURS }),
     fault("hashes do not depend on the last element", Judges { hash: without_the_last, ..OURS }),
@@ -114,7 +120,7 @@ fn no_bounds(case: &dyn Case) -> Vec<Vec<Expected>> {
 }
 
 fn the_kernel_itself(case: &dyn Case) -> Vec<Vec<Expected>> {
-    let outputs = case.run(&crate::kernels::Kernels::OURS, Isa::Scalar(Scalar));
+    let outputs = case.run(&crate::kernels::Kernels::OURS, SCALAR);
     let exact = |output: &Output, expected: &[Expected]| {
         let pairs = output.values.iter().zip(expected);
         pairs.map(|(&value, e)| Expected { value: value.into(), ..*e }).collect()

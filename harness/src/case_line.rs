@@ -7,6 +7,7 @@ use std::str::FromStr;
 use lfm2_kernels::Isa;
 use lfm2_kernels::simd::IsaError;
 
+use crate::buffer::Place;
 use crate::cases::{OPS, Op, Shape};
 use crate::data::Data;
 use crate::fill::{Fill, UnknownFill};
@@ -25,12 +26,14 @@ pub struct Plan {
     pub fill: Fill,
     /// Threads of the pool that runs everything but the reference, 1 to [`MOST_THREADS`].
     pub threads: usize,
+    /// Where its slices lie.
+    pub place: Place,
 }
 
 impl Plan {
     /// Where the case's numbers come from.
     pub fn data(&self) -> Data {
-        Data { seed: self.seed.into(), fill: self.fill }
+        Data { seed: self.seed.into(), fill: self.fill, place: self.place }
     }
 }
 
@@ -52,11 +55,14 @@ impl fmt::Debug for CaseLine {
 }
 
 impl fmt::Display for CaseLine {
-    /// `linear_f32:rows=1,inputs=3,outputs=17,bias=0:avx2:5:normal`, and `:threads=2` unless it is one.
+    /// `linear_f32:rows=1,inputs=3,outputs=17,bias=0:avx2:5:normal`, and `:threads=2` unless it is one, and `:guard=end` in guarded memory.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { op, isa, plan: Plan { shape, seed, fill, threads } } = self;
+        let Self { op, isa, plan: Plan { shape, seed, fill, threads, place } } = self;
         write!(f, "{}:{}:{isa}:{seed}:{fill}", op.name, shape.display(op))?;
-        if *threads == 1 { Ok(()) } else { write!(f, ":threads={threads}") }
+        if *threads != 1 {
+            write!(f, ":threads={threads}")?;
+        }
+        place.guard().map_or(Ok(()), |side| write!(f, ":guard={side}"))
     }
 }
 
@@ -64,7 +70,7 @@ impl fmt::Display for CaseLine {
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum CaseLineError {
     /// It has too few parts, or too many.
-    #[error("{0:?} is not OP:SHAPE:ISA:SEED:FILL, or that with :threads=N")]
+    #[error("{0:?} is not OP:SHAPE:ISA:SEED:FILL, or that with :threads=N, :guard=SIDE or both")]
     Parts(String),
     /// There is no such operation.
     #[error("no operation is named {name:?}: there are {}", known.join(", "))]
@@ -99,6 +105,9 @@ pub enum CaseLineError {
     /// Not a number of threads that cases run on.
     #[error("threads {0:?}: expected 1 to {MOST_THREADS}")]
     Threads(String),
+    /// Not a side of a slice.
+    #[error("guard {0:?}: expected guard=end or guard=start")]
+    Guard(String),
 }
 
 impl FromStr for CaseLine {
@@ -106,9 +115,11 @@ impl FromStr for CaseLine {
 
     fn from_str(line: &str) -> Result<Self, CaseLineError> {
         let parts: Vec<&str> = line.trim().split(':').collect();
-        let (first, threads) = match parts.split_at_checked(5) {
-            Some((first, [])) => (first, None),
-            Some((first, [threads])) => (first, Some(*threads)),
+        let (first, threads, guard) = match parts.split_at_checked(5) {
+            Some((first, [])) => (first, None, None),
+            Some((first, [guard])) if guard.starts_with("guard") => (first, None, Some(*guard)),
+            Some((first, [threads])) => (first, Some(*threads), None),
+            Some((first, [threads, guard])) => (first, Some(*threads), Some(*guard)),
             _ => return Err(CaseLineError::Parts(line.into())),
         };
         let &[op, shape, isa, seed, fill] = first else { unreachable!("it was split at five") };
@@ -126,7 +137,14 @@ impl FromStr for CaseLine {
                 .filter(|count| (1..=MOST_THREADS).contains(count))
                 .ok_or_else(|| CaseLineError::Threads(text.into()))?,
         };
-        Ok(Self { op, isa, plan: Plan { shape, seed, fill, threads } })
+        let place = match guard {
+            None => Place::Ordinary,
+            Some(text) => Place::GUARDED
+                .into_iter()
+                .find(|place| text.strip_prefix("guard=") == place.guard())
+                .ok_or_else(|| CaseLineError::Guard(text.into()))?,
+        };
+        Ok(Self { op, isa, plan: Plan { shape, seed, fill, threads, place } })
     }
 }
 
@@ -173,13 +191,14 @@ mod tests {
 
     fn lines() -> impl Strategy<Value = CaseLine> {
         let isas = select(Isa::available());
-        let rest = (any::<u32>(), select(Fill::ALL.to_vec()), 1..=MOST_THREADS);
-        (0..OPS.len(), isas, rest).prop_flat_map(|(op, isa, (seed, fill, threads))| {
+        let places = select(vec![Place::Ordinary, Place::GuardedEnd, Place::GuardedStart]);
+        let rest = (any::<u32>(), select(Fill::ALL.to_vec()), 1..=MOST_THREADS, places);
+        (0..OPS.len(), isas, rest).prop_flat_map(|(op, isa, (seed, fill, threads, place))| {
             let op = OPS[op];
             (op.drawn_shapes)().prop_map(move |shape| CaseLine {
                 op,
                 isa,
-                plan: Plan { shape, seed, fill, threads },
+                plan: Plan { shape, seed, fill, threads, place },
             })
         })
     }
@@ -219,7 +238,8 @@ mod tests {
     fn every_fixed_shape_can_be_written() {
         for op in OPS {
             for shape in (op.fixed_shapes)() {
-                let plan = Plan { shape, seed: 1, fill: Fill::Normal, threads: 2 };
+                let (fill, place) = (Fill::Normal, Place::GuardedEnd);
+                let plan = Plan { shape, seed: 1, fill, threads: 2, place };
                 let line = CaseLine { op: *op, isa: Isa::best(), plan };
                 let parsed: CaseLine = line.to_string().parse().expect("a printed line");
                 assert_eq!(parsed.plan, line.plan);
@@ -240,6 +260,9 @@ mod tests {
             ("add:length=1:scalar:x:normal", vec!["seed", "\"x\""]),
             ("add:length=1:scalar:1:norml", vec!["norml", "normal", "uniform"]),
             ("add:length=1:scalar:1:normal:threads=9", vec!["threads=9", "1 to 4"]),
+            ("add:length=1:scalar:1:normal:guard=left", vec!["guard=left", "end", "start"]),
+            ("add:length=1:scalar:1:normal:guard=end:threads=2", vec!["threads", "guard=end"]),
+            ("add:length=1:scalar:1:normal:threads=2:guard", vec!["\"guard\"", "start"]),
         ] {
             let error = line.parse::<CaseLine>().expect_err(line).to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{line}: {error}");

@@ -13,12 +13,14 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::buffer::Place;
 use crate::case_line::{CaseLine, MOST_THREADS, Plan};
 use crate::cases::{Case, Op, Output};
 use crate::compare::Errors;
 use crate::data::Stream;
 use crate::fill::Fill;
 use crate::gate::{Demand, Gate};
+use crate::guarded::{GuardedOutcome, guarded_case_count};
 use crate::hashes::{Change, Hashes, OpHashes};
 use crate::oracle::expected::Expected;
 use crate::plan::{Cases, Counts, case_count, fixed_plans, floor};
@@ -84,6 +86,27 @@ impl Report {
         self.outcomes.iter().map(text).collect::<Vec<_>>().join("\n")
     }
 
+    /// The instruction sets on which no case failed.
+    pub fn unfailed_isas(&self) -> Vec<Isa> {
+        let unfailed = self.outcomes.iter().filter(|outcome| outcome.failure.is_none());
+        unfailed.map(|outcome| outcome.isa).collect()
+    }
+
+    /// Adds what came of the same operation's guarded cases, on instruction sets on which no case had failed.
+    pub fn add_guarded(&mut self, guarded: Vec<GuardedOutcome>) {
+        let planned = guarded_case_count(&self.op);
+        for GuardedOutcome { isa, cases, failure } in guarded {
+            let mut outcomes = self.outcomes.iter_mut();
+            let outcome = outcomes.find(|outcome| outcome.isa == isa).expect("it was checked");
+            outcome.guarded_cases = cases;
+            if failure.is_none() && cases < planned {
+                let weakness = format!("{cases} of {planned} guarded cases ran");
+                outcome.weakness.get_or_insert(weakness);
+            }
+            outcome.failure = failure;
+        }
+    }
+
     /// All that is wrong, but for hashes: a text each.
     pub fn complaints(&self) -> Vec<String> {
         self.outcomes.iter().filter_map(|outcome| outcome.complaint(&self.op)).collect()
@@ -113,6 +136,8 @@ pub struct Outcome {
     pub planned: Counts,
     /// How many of all cases prove little: most of their first output is zero, or it is empty, or most rows are saturated.
     pub mistrusted: usize,
+    /// How many more ran in guarded memory; none where [`Report::add_guarded`] was not called.
+    pub guarded_cases: usize,
     /// How near to their bounds the results came, for each of [`Fill::ALL`].
     pub errors_by_fill: [Errors; Fill::ALL.len()],
     /// The case whose error came nearest to its bound.
@@ -340,8 +365,9 @@ impl Run<'_> {
 fn plans(op: &Op) -> impl Strategy<Value = Plan> + use<> {
     let fills = [vec![Fill::Normal; 3], Fill::ALL.to_vec()].concat();
     let threads = vec![1, 1, 1, 2, MOST_THREADS];
-    ((op.drawn_shapes)(), any::<u32>().no_shrink(), select(fills), select(threads))
-        .prop_map(|(shape, seed, fill, threads)| Plan { shape, seed, fill, threads })
+    ((op.drawn_shapes)(), any::<u32>().no_shrink(), select(fills), select(threads)).prop_map(
+        |(shape, seed, fill, threads)| Plan { shape, seed, fill, threads, place: Place::Ordinary },
+    )
 }
 
 /// An instruction set whose result is wrong.
@@ -356,7 +382,7 @@ fn failure(plan: &Plan, op: &Op, failed: Failed) -> (Isa, Failure) {
     (isa, Failure { case: line(plan, op, isa), by, reason })
 }
 
-fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
+pub(crate) fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
     CaseLine { op: *op, isa, plan: plan.clone() }.to_string()
 }
 
@@ -385,7 +411,7 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
     let fail = |isa, by| move |reason| Failed { isa, by, reason };
     let data = (gate.judges.draw)(plan);
     witness::announce(&line(plan, op, first));
-    let case = guarded("making the case", || (op.make)(&plan.shape, data))
+    let case = caught("making the case", || (op.make)(&plan.shape, data))
         .map_err(fail(first, Check::Runs))?;
     let scalar = Isa::Scalar(Scalar);
     let judges = &gate.judges;
@@ -394,7 +420,7 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
             let reason = format!("scalar, which it is compared with: {reason}");
             Failed { isa: first, by, reason }
         })?;
-    let expected = guarded("the oracle", || gate.expected(op, &*case, plan.fill))
+    let expected = caught("the oracle", || gate.expected(op, &*case, plan.fill))
         .map_err(fail(first, Check::Bounds))?;
     let mut verdicts = Vec::with_capacity(isas.len());
     for &isa in isas {
@@ -463,7 +489,7 @@ fn is_trivial(output: &[f32], [saturated, rows]: [usize; 2]) -> bool {
 }
 
 /// Turns a panic into an error.
-fn guarded<R>(what: &str, work: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn caught<R>(what: &str, work: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|panic| format!("{what} panicked: {}", panic_message(&*panic)))
 }
@@ -490,7 +516,7 @@ impl Gate {
     }
 
     /// Runs a case in a pool of this many threads; nothing may be written beside an output.
-    fn run(
+    pub(crate) fn run(
         &self,
         threads: usize,
         work: impl FnOnce() -> Vec<Output> + Send,
@@ -500,7 +526,7 @@ impl Gate {
                 ThreadPoolBuilder::new().num_threads(i + 1).build().expect("threads can be started")
             })
         });
-        let outputs = guarded("the operation", || POOLS[threads - 1].install(work))
+        let outputs = caught("the operation", || POOLS[threads - 1].install(work))
             .map_err(|reason| (Check::Runs, reason))?;
         match outputs.iter().find(|output| !(self.judges.is_intact)(&output.values)) {
             Some(output) => Err((Check::Margins, format!("{}: written outside", output.name))),
@@ -508,7 +534,11 @@ impl Gate {
         }
     }
 
-    fn same_outputs(&self, reference: &[Output], outputs: &[Output]) -> Result<(), String> {
+    pub(crate) fn same_outputs(
+        &self,
+        reference: &[Output],
+        outputs: &[Output],
+    ) -> Result<(), String> {
         for output in outputs {
             let reference = reference.iter().find(|reference| reference.name == output.name);
             let reference = reference.expect("other ways have no other outputs");
@@ -550,6 +580,7 @@ impl Tally {
             judged: Counts::new(),
             planned: floor.clone(),
             mistrusted: 0,
+            guarded_cases: 0,
             errors_by_fill: [Errors::default(); Fill::ALL.len()],
             worst_case: None,
             failure: None,
@@ -600,14 +631,14 @@ mod tests {
     use proptest::strategy::BoxedStrategy;
 
     use super::*;
-    use crate::buffer::Buffer;
-    use crate::cases::Shape;
+    use crate::buffer::Input;
+    use crate::cases::{OPS, Shape};
     use crate::data::Data;
     use crate::gate::Judges;
     use crate::kernels::Kernels;
 
     struct Doubled {
-        x: Buffer,
+        x: Input,
         data: Data,
         double: fn(&[f32], &mut [f32]),
         bound: f64,
@@ -943,6 +974,25 @@ mod tests {
         assert_eq!(theirs.failure.expect("other bits").by, Check::Bits);
         let nothing = outcome(|_, _, _| (), Demand::Bounds);
         assert_eq!(nothing.failure.expect("it does nothing").by, Check::Bounds);
+    }
+
+    #[test]
+    fn what_guarded_cases_say_counts() {
+        let op = OPS.iter().find(|op| op.name == "add").expect("an operation");
+        let isa = Isa::Scalar(Scalar);
+        let report = || check(&Gate::OURS, op, &[isa], 0, 1, &|| ());
+        let outcome = |cases, failure| {
+            let mut report = report();
+            report.add_guarded(vec![GuardedOutcome { isa, cases, failure }]);
+            report.outcomes.remove(0)
+        };
+        let planned = guarded_case_count(op);
+        let right = outcome(planned, None);
+        assert!(right.is_right() && right.guarded_cases == planned && planned > 0);
+        let weakness = outcome(planned - 1, None).weakness.expect("one is missing");
+        assert!(weakness.contains(&format!("of {planned} guarded cases")), "{weakness}");
+        let failure = Failure { case: "c".into(), by: Check::Bits, reason: "r".into() };
+        assert!(!outcome(planned, Some(failure)).is_right());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Test data that depend on a seed, a name and a counter alone: the same on every platform, in whatever order they are drawn.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Input, Place};
 use crate::fill::{Fill, nudged};
+use crate::memory::Number;
 
 /// A sequence of random bits: element `i` is a hash of the seed, the stream's name and `i`.
 #[derive(Clone, Copy)]
@@ -43,6 +44,8 @@ pub struct Data {
     pub seed: u64,
     /// What kind of numbers it gives.
     pub fill: Fill,
+    /// Where they lie.
+    pub place: Place,
 }
 
 impl Data {
@@ -52,29 +55,40 @@ impl Data {
     }
 
     /// `length` numbers of this name.
-    pub fn values(&self, name: &str, length: usize) -> Buffer {
+    pub fn values(&self, name: &str, length: usize) -> Input {
+        self.unsealed(name, length).seal()
+    }
+
+    /// As [`values`](Self::values), for cases that alter them before they seal them.
+    pub fn unsealed(&self, name: &str, length: usize) -> Buffer {
         let stream = self.stream(name);
         self.buffer(name, length, |i| self.fill.value(stream, i))
     }
 
     /// As [`values`](Self::values), but where values cancel in pairs, factors agree in pairs, so that sums of products cancel.
-    pub fn factors(&self, name: &str, length: usize) -> Buffer {
-        let mut factors = self.values(name, length);
+    pub fn factors(&self, name: &str, length: usize) -> Input {
+        let mut factors = self.unsealed(name, length);
         if self.fill == Fill::Cancelling {
             for factor in factors.iter_mut().skip(1).step_by(2) {
                 *factor = -*factor;
             }
         }
-        factors
+        factors.seal()
     }
 
     /// As [`values`](Self::values), but where values cancel, these cancel `others` one by one.
-    pub fn against(&self, name: &str, others: &[f32]) -> Buffer {
+    pub fn against(&self, name: &str, others: &[f32]) -> Input {
         if self.fill != Fill::Cancelling {
             return self.values(name, others.len());
         }
         let stream = self.stream(name);
-        self.buffer(name, others.len(), |i| -nudged(others[i], stream.bits(i as u64)))
+        self.buffer(name, others.len(), |i| -nudged(others[i], stream.bits(i as u64))).seal()
+    }
+
+    /// `length` whole numbers of this name, below `limit`.
+    pub fn indices(&self, name: &str, length: usize, limit: usize) -> Input<u32> {
+        let stream = self.stream(name);
+        self.buffer(name, length, |i| stream.below(i as u64, limit) as u32).seal()
     }
 
     /// Room for `length` results, NaN until they are written.
@@ -82,8 +96,18 @@ impl Data {
         self.buffer(name, length, |_| f32::NAN)
     }
 
-    fn buffer(&self, name: &str, length: usize, value: impl Fn(usize) -> f32) -> Buffer {
-        Buffer::new(self.stream(name).below(u64::MAX - 1, 16), length, value)
+    fn buffer<N: Number>(
+        &self,
+        name: &str,
+        length: usize,
+        value: impl Fn(usize) -> N,
+    ) -> Buffer<N> {
+        // Other fills of the same shape and seed lie elsewhere.
+        let draw = u64::MAX - 1 - self.fill as u64;
+        let buffer = Buffer::new(self.place, self.stream(name).below(draw, 16), length, value);
+        #[cfg(test)]
+        crate::guarded::tests::note_alignment(name, &buffer);
+        buffer
     }
 }
 
@@ -92,8 +116,12 @@ mod tests {
     use super::*;
     use crate::fill::power_of_two;
 
-    fn draw(fill: Fill, length: usize) -> Buffer {
-        Data { seed: 1, fill }.values("x", length)
+    fn data(seed: u64, fill: Fill) -> Data {
+        Data { seed, fill, place: Place::Ordinary }
+    }
+
+    fn draw(fill: Fill, length: usize) -> Input {
+        data(1, fill).values("x", length)
     }
 
     /// Stored, so that another platform or a later change cannot draw other data unnoticed.
@@ -133,9 +161,9 @@ mod tests {
 
     #[test]
     fn names_and_seeds_give_other_numbers() {
-        let data = Data { seed: 1, fill: Fill::Normal };
-        assert_ne!(data.values("x", 9)[..], data.values("y", 9)[..]);
-        assert_ne!(data.values("x", 9)[..], Data { seed: 2, ..data }.values("x", 9)[..]);
+        let first = data(1, Fill::Normal);
+        assert_ne!(first.values("x", 9)[..], first.values("y", 9)[..]);
+        assert_ne!(first.values("x", 9)[..], data(2, Fill::Normal).values("x", 9)[..]);
     }
 
     #[test]
@@ -165,7 +193,7 @@ mod tests {
             assert!((pair[0] + pair[1]).abs() <= pair[0].abs() / 1000.0);
         }
         let non_finite = |fill| {
-            let values = (0..20).map(|seed| Data { seed, fill }.values("x", 1000));
+            let values = (0..20).map(|seed| data(seed, fill).values("x", 1000));
             values.map(|values| values.iter().filter(|x| !x.is_finite()).count()).sum::<usize>()
         };
         assert!(non_finite(Fill::NonFinite) > 100);

@@ -35,21 +35,21 @@ pub static FUNCTIONS: [Function; 3] = [
         kernel: ops::exp,
         exact: |exact| exact.exp,
         ranges: &EXP_RANGES,
-        digest: 0,
+        digest: 0x684c_fd75_e61c_07d2,
     },
     Function {
         name: "sigmoid",
         kernel: ops::sigmoid,
         exact: |exact| exact.sigmoid,
         ranges: &SIGMOID_RANGES,
-        digest: 0,
+        digest: 0x0cb1_1ca2_8a63_16b0,
     },
     Function {
         name: "silu",
         kernel: ops::silu,
         exact: |exact| exact.silu,
         ranges: &SILU_RANGES,
-        digest: 0,
+        digest: 0x65ee_d84b_0f7d_1bce,
     },
 ];
 

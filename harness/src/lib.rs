@@ -1,6 +1,6 @@
 //! Proves the LFM2 kernels right: against each other to the bit, against an independent `f64` oracle within derived bounds, and
 //! against PyTorch.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod buffer;
 pub mod case_line;
@@ -16,9 +16,11 @@ pub mod faults;
 pub mod fill;
 pub mod gate;
 pub mod golden;
+pub mod guarded;
 pub mod hashes;
 pub mod kernels;
 pub mod machine;
+pub mod memory;
 pub mod oracle;
 pub mod plan;
 pub mod random_model;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::buffer::Place;
 use crate::case_line::{MOST_THREADS, Plan};
 use crate::cases::Op;
 use crate::data::Stream;
@@ -204,6 +205,7 @@ pub fn fixed_plans(op: &Op, depth: Depth) -> Vec<Plan> {
             seed,
             fill,
             threads,
+            place: Place::Ordinary,
         }));
     }
     plans

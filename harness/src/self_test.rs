@@ -3,7 +3,7 @@
 use lfm2_kernels::Isa;
 use proptest::strategy::{BoxedStrategy, Strategy};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Input, Place};
 use crate::case_line::Plan;
 use crate::cases::{Case, Op, Output, Shape};
 use crate::check::{Check, Outcome, check};
@@ -82,7 +82,8 @@ fn bounds(judges: &Judges) -> Result<(), String> {
 
 fn data(judges: &Judges) -> Result<(), String> {
     let draw = |seed, fill| {
-        let plan = Plan { shape: Shape::from([64]), seed, fill, threads: 1 };
+        let plan =
+            Plan { shape: Shape::from([64]), seed, fill, threads: 1, place: Place::Ordinary };
         (judges.draw)(&plan).values("x", 64).to_vec()
     };
     demand("a seed gives the same data", draw(1, Fill::Normal) == draw(1, Fill::Normal))?;
@@ -116,7 +117,7 @@ fn hashes(judges: &Judges) -> Result<(), String> {
 
 /// An operation that doubles its input, rightly or not.
 struct Double {
-    x: Buffer,
+    x: Input,
     data: Data,
     bound: f64,
     double: fn(Isa, &[f32], &mut Buffer),
@@ -200,7 +201,7 @@ fn planted(judges: &Judges) -> Result<(), String> {
         ("a write beside the output", |shape, data| {
             Box::new(double(shape, data, 0.0, |_, x, out| {
                 rightly(x, out);
-                out.spoil_margin();
+                out.write_at(x.len() as isize, 0.0);
             }))
         }),
         ("a bound that proves nothing", |shape, data| {

@@ -11,8 +11,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::emulator;
 
-/// Names the file; set where somebody waits.
-const VARIABLE: &str = "LFM2_CASES_UNDER_WAY";
+/// The environment variable that names the file; set where somebody waits.
+pub const VARIABLE: &str = "LFM2_CASES_UNDER_WAY";
 
 /// Bytes that a thread's line takes, padded with spaces.
 const SLOT: usize = 256;

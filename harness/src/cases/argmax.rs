@@ -5,7 +5,7 @@ use lfm2_kernels::simd::LANES;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, exactly, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::fill::Fill;
 use crate::kernels::Kernels;
@@ -32,14 +32,14 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct Argmax {
-    x: Buffer,
+    x: Input,
 }
 
 /// Half of the cases have many equal elements. With NaN about, others have a single largest one, which NaN follows at a distance of
 /// two vectors, and so in its lane.
 fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
     let [length] = shape.sizes();
-    let mut x = data.values("x", length);
+    let mut x = data.unsealed("x", length);
     if data.stream("ties").below(0, 2) == 0 {
         x.iter_mut().for_each(|x| *x = (*x * 2.0).round());
     } else if data.fill == Fill::NonFinite && length > 2 * LANES {
@@ -48,7 +48,7 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
         x[largest] = 2.0;
         x[largest + 2 * LANES] = f32::NAN;
     }
-    Box::new(Argmax { x })
+    Box::new(Argmax { x: x.seal() })
 }
 
 impl Case for Argmax {

@@ -4,7 +4,7 @@ use lfm2_kernels::ops::{CacheElement, KeyValueCache};
 use proptest::strategy::{BoxedStrategy, Strategy};
 
 use super::{Case, Op, Output, Shape, Sizes, Weights, among, between, exactly, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::fill::power_of_two;
 use crate::kernels::Kernels;
@@ -64,7 +64,7 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct Attention {
-    query: Buffer,
+    query: Input,
     query_heads: usize,
     /// As the cache rounds them.
     keys: Vec<f32>,
@@ -100,13 +100,13 @@ fn make(element: CacheElement, shape: &Shape, data: Data) -> Box<dyn Case> {
     cache.append(keys_now, values_now);
     cache.append(&stale[..newer * row], &stale[..newer * row]);
 
-    let mut query = data.values("query", rows * query_heads * head_dim);
+    let mut query = data.unsealed("query", rows * query_heads * head_dim);
     // Some cases attend to few keys, others to all.
     let sharpness = power_of_two(data.stream("sharpness").below(0, 5) as i32 - 1);
     query.iter_mut().for_each(|query| *query *= sharpness);
     let stored = |values: &[f32]| Weights::new(stored_as, values).widened;
     Box::new(Attention {
-        query,
+        query: query.seal(),
         query_heads,
         keys: stored(&keys),
         values: stored(&values),

@@ -4,7 +4,7 @@ use lfm2_kernels::Isa;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::fill::{Fill, power_of_two};
 use crate::kernels::{InPlace, Kernels};
@@ -48,7 +48,7 @@ pub const SILU_MULTIPLY: Op = op("silu_multiply", &[Check::Bounds], |shape, data
 /// SiLU alone, over all that it does not round to 0 or to its argument.
 pub const SILU: Op = op("silu", &[Check::Bounds], |shape, data| {
     let [length] = shape.sizes();
-    let mut x = data.values("gate", length);
+    let mut x = data.unsealed("gate", length);
     let stream = data.stream("scale");
     for (i, gate) in x.iter_mut().enumerate() {
         if data.fill == Fill::Uniform {
@@ -62,8 +62,8 @@ pub const SILU: Op = op("silu", &[Check::Bounds], |shape, data| {
     Box::new(ElementWise {
         run: |kernels| kernels.silu_multiply,
         expected: expected_silu_multiply,
-        x,
-        y,
+        x: x.seal(),
+        y: y.seal(),
     })
 });
 
@@ -86,13 +86,13 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 struct ElementWise {
     run: fn(&Kernels) -> InPlace,
     expected: fn(&[f32], &[f32]) -> Vec<Expected>,
-    x: Buffer,
-    y: Buffer,
+    x: Input,
+    y: Input,
 }
 
 impl Case for ElementWise {
     fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
-        let mut x = self.x.clone();
+        let mut x = self.x.writable();
         (self.run)(kernels)(isa, &mut x, &self.y);
         vec![Output::new("x", x)]
     }

@@ -3,6 +3,7 @@ use lfm2_kernels::linear::{ElementType, Matrix};
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, between, shapes};
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_embedding};
@@ -34,7 +35,9 @@ pub const BF16: Op =
 fn fixed_shapes() -> Vec<Shape> {
     let no_tokens = Shape::from([0, 5, 7]);
     let tails = (1..=33).map(|size| Shape::from([size, 34 - size, size]));
-    [no_tokens].into_iter().chain(tails).collect()
+    // A table and a result that end anywhere within a vector.
+    let ends = (1..=32).map(|width| Shape::from([1, 3, width]));
+    [no_tokens].into_iter().chain(tails).chain(ends).collect()
 }
 
 fn drawn_shapes() -> BoxedStrategy<Shape> {
@@ -43,7 +46,7 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 
 struct Embedding {
     table: Matrix,
-    tokens: Vec<u32>,
+    tokens: Input<u32>,
     width: usize,
     widened: Vec<f32>,
     data: Data,
@@ -52,10 +55,9 @@ struct Embedding {
 fn make(element: ElementType, shape: &Shape, data: Data) -> Box<dyn Case> {
     let [tokens, vocabulary, width] = shape.sizes();
     let weights = Weights::new(element, &data.values("table", vocabulary * width));
-    let stream = data.stream("tokens");
     Box::new(Embedding {
         table: Matrix::from_le_bytes(element, vocabulary, width, &weights.bytes),
-        tokens: (0..tokens).map(|t| stream.below(t as u64, vocabulary) as u32).collect(),
+        tokens: data.indices("tokens", tokens, vocabulary),
         width,
         widened: weights.widened,
         data,

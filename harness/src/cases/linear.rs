@@ -3,7 +3,7 @@ use lfm2_kernels::linear::{ElementType, Matrix};
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, among, between, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_linear};
@@ -67,11 +67,11 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 const CUTS: &[usize] = &[254, 255, 256, 257, 258, 300, 511, 512, 513, 700, 767, 768, 769, 1100];
 
 struct Linear {
-    x: Buffer,
+    x: Input,
     rows: usize,
     weight: Matrix,
     widened: Vec<f32>,
-    bias: Option<Buffer>,
+    bias: Option<Input>,
     data: Data,
 }
 

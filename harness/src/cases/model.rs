@@ -12,7 +12,7 @@ use lfm2_kernels::ops::{CacheElement, ShiftAxis};
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Sizes, among, between, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Input};
 use crate::compare::Errors;
 use crate::data::Data;
 use crate::golden::Difference;
@@ -122,11 +122,11 @@ struct WholeModel {
     random: RandomModel,
     model: Model,
     cache: CacheElement,
-    prompt: Vec<u32>,
+    prompt: Input<u32>,
     /// Where pieces of the prompt end.
     ends: Vec<usize>,
     /// Tokens of the sequences beside it.
-    neighbours: [Vec<u32>; 4],
+    neighbours: [Input<u32>; 4],
     way: usize,
     expected: OnceLock<OracleRun>,
     data: Data,
@@ -171,10 +171,7 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
         tied_embedding: true,
     };
     let random = RandomModel { config, element: FORMATS[format], seed: data.seed };
-    let tokens = |name: &str, count: usize| -> Vec<u32> {
-        let stream = data.stream(name);
-        (0..count).map(|t| stream.below(t as u64, VOCABULARY) as u32).collect()
-    };
+    let tokens = |name: &str, count: usize| data.indices(name, count, VOCABULARY);
     let lengths = data.stream("neighbours");
     let neighbour =
         |i: usize, most| tokens(&format!("neighbour {i}"), 1 + lengths.below(i as u64, most));
@@ -319,7 +316,7 @@ impl WholeModel {
 
     /// Advances `state` by tokens of somebody else.
     fn use_up(&self, kernels: &Kernels, isa: Isa, state: &mut State, tokens: &[u32]) {
-        let mut ignored = vec![f32::NAN; VOCABULARY];
+        let mut ignored = self.data.poisoned("ignored", VOCABULARY);
         let sequence = Sequence { tokens, state };
         let logits = Logits::Last(&mut ignored);
         (kernels.forward)(&self.model, isa, &mut [sequence], &mut Scratch::default(), logits)
@@ -350,7 +347,7 @@ impl WholeModel {
             let before: usize =
                 sequences[..place].iter().map(|sequence| sequence.tokens.len()).sum();
             let all: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
-            let mut logits = vec![f32::NAN; all * VOCABULARY];
+            let mut logits = self.data.poisoned("all_logits", all * VOCABULARY);
             let written = Logits::All(&mut logits);
             (kernels.forward)(&self.model, isa, &mut sequences, &mut scratch, written)
                 .expect("a valid call");
@@ -376,7 +373,7 @@ impl WholeModel {
                 Sequence { tokens: &self.prompt[start..end], state: &mut state },
                 Sequence { tokens: short, state: left },
             ];
-            let mut logits = vec![f32::NAN; 3 * VOCABULARY];
+            let mut logits = self.data.poisoned("all_logits", 3 * VOCABULARY);
             let written = Logits::Last(&mut logits);
             (kernels.forward)(&self.model, isa, &mut sequences, &mut scratch, written)
                 .expect("a valid call");

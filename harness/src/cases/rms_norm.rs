@@ -2,7 +2,7 @@ use lfm2_kernels::Isa;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_rms_norm};
@@ -35,8 +35,8 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct RmsNorm {
-    x: Buffer,
-    weight: Buffer,
+    x: Input,
+    weight: Input,
     epsilon: f32,
     data: Data,
 }

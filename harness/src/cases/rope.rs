@@ -3,7 +3,7 @@ use lfm2_kernels::ops::RopeTable;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, among, between, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_rope};
@@ -23,7 +23,9 @@ fn fixed_shapes() -> Vec<Shape> {
     let shared_by_threads = Shape::from([150, 4, 32, 5, 1, 1_000_000]);
     let no_rows = Shape::from([0, 2, 8, 0, 1, 1_000_000]);
     let tails = (1..=33).map(|half| Shape::from([2, 1 + half % 3, half, half % 2, 1, 1_000_000]));
-    [no_rows].into_iter().chain(tails).chain([shared_by_threads]).collect()
+    // Rows that end wherever pairs can within a vector.
+    let ends = (1..=8).map(|half| Shape::from([1, 1, half, 3, 1, 1_000_000]));
+    [no_rows].into_iter().chain(tails).chain([shared_by_threads]).chain(ends).collect()
 }
 
 /// Beside runs of positions there are calls with several sequences, whose positions jump.
@@ -41,7 +43,7 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct Rope {
-    x: Buffer,
+    x: Input,
     heads: usize,
     head_dim: usize,
     positions: Vec<u32>,
@@ -68,7 +70,7 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
 
 impl Case for Rope {
     fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
-        let mut x = self.x.clone();
+        let mut x = self.x.writable();
         (kernels.rope)(isa, &mut x, self.heads, &self.table);
         vec![Output::new("x", x)]
     }

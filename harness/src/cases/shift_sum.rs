@@ -2,7 +2,7 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::ops::{ShiftAxis, ShiftSumState, ShortConv};
 
 use super::{Case, Op, Output, Shape, exactly, short_conv};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Input};
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle;
@@ -19,12 +19,12 @@ pub const FEATURE: Op =
 
 struct ShiftSum {
     axis: ShiftAxis,
-    projected: Buffer,
+    projected: Input,
     /// The first call's; a second one goes on from its state.
     rows: usize,
     width: usize,
-    weight: Buffer,
-    bias: Option<Buffer>,
+    weight: Input,
+    bias: Option<Input>,
     conv: ShortConv,
     data: Data,
 }
@@ -72,7 +72,7 @@ impl ShiftSum {
 impl Case for ShiftSum {
     fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.projected.len() / 3);
-        let mut projected = self.projected.clone();
+        let mut projected = self.projected.writable();
         let mut state = ShiftSumState::new(self.width, self.conv.length());
         let (now, later) = projected.split_at_mut(self.rows * 3 * self.width);
         let (out_now, out_later) = out.split_at_mut(self.rows * self.width);
@@ -83,7 +83,7 @@ impl Case for ShiftSum {
 
     fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.projected.len() / 3);
-        let mut projected = self.projected.clone();
+        let mut projected = self.projected.writable();
         let mut state = ShiftSumState::new(self.width, self.conv.length());
         let rows = projected.chunks_exact_mut(3 * self.width);
         for (projected, out) in rows.zip(out.chunks_exact_mut(self.width)) {

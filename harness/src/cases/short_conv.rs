@@ -3,7 +3,7 @@ use lfm2_kernels::ops::ShortConv;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_short_conv};
@@ -32,6 +32,12 @@ fn fixed_shapes() -> Vec<Shape> {
     }
     // Rows that threads share.
     shapes.push([40, 1, 301, 3, 1].into());
+    // Weights, biases and states that end anywhere within a vector.
+    for width in 1..=16 {
+        for length in [2, 3] {
+            shapes.push([1, 1, width, length, 1].into());
+        }
+    }
     shapes
 }
 
@@ -45,14 +51,14 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct Convolution {
-    bcx: Buffer,
+    bcx: Input,
     /// The first call's; a second one goes on from its state.
     rows: usize,
     width: usize,
-    weight: Buffer,
-    bias: Option<Buffer>,
+    weight: Input,
+    bias: Option<Input>,
     conv: ShortConv,
-    state: Buffer,
+    state: Input,
     data: Data,
 }
 
@@ -75,7 +81,7 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
 impl Case for Convolution {
     fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.bcx.len() / 3);
-        let mut state = self.state.clone();
+        let mut state = self.state.writable();
         let (now, later) = self.bcx.split_at(self.rows * 3 * self.width);
         let (out_now, out_later) = out.split_at_mut(self.rows * self.width);
         (kernels.short_conv)(isa, now, &self.conv, &mut state, out_now);
@@ -85,7 +91,7 @@ impl Case for Convolution {
 
     fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.bcx.len() / 3);
-        let mut state = self.state.clone();
+        let mut state = self.state.writable();
         let rows = self.bcx.chunks_exact(3 * self.width).zip(out.chunks_exact_mut(self.width));
         for (bcx, out) in rows {
             (kernels.short_conv)(isa, bcx, &self.conv, &mut state, out);

@@ -2,7 +2,7 @@ use lfm2_kernels::Isa;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, between, one_of, shapes};
-use crate::buffer::Buffer;
+use crate::buffer::Input;
 use crate::fill::{Fill, power_of_two};
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_softmax};
@@ -31,7 +31,7 @@ pub const EXP: Op = Op {
     drawn_shapes: || one_of([(3, shapes([between(0, 500)])), (1, shapes([between(9000, 20_000)]))]),
     make: |shape, data| {
         let [samples] = shape.sizes();
-        let mut x = data.values("x", 2 * samples);
+        let mut x = data.unsealed("x", 2 * samples);
         let stream = data.stream("scale");
         for (i, pair) in x.chunks_exact_mut(2).enumerate() {
             pair[0] = 0.0;
@@ -42,7 +42,7 @@ pub const EXP: Op = Op {
                 pair[1] *= power_of_two(stream.below(i as u64, 20) as i32 - 12);
             }
         }
-        Box::new(Softmax { x, length: 2 })
+        Box::new(Softmax { x: x.seal(), length: 2 })
     },
 };
 
@@ -62,13 +62,13 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct Softmax {
-    x: Buffer,
+    x: Input,
     length: usize,
 }
 
 impl Case for Softmax {
     fn run(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
-        let mut x = self.x.clone();
+        let mut x = self.x.writable();
         (kernels.softmax)(isa, &mut x, self.length);
         vec![Output::new("x", x)]
     }

@@ -11,6 +11,7 @@ use lfm2_harness::case_line::CaseLine;
 use lfm2_harness::cases::{OPS, Op};
 use lfm2_harness::check::{DEFAULT_SEED, Report, check, replay};
 use lfm2_harness::gate::{Gate, Judges};
+use lfm2_harness::guarded::{check_guarded, guarded_case_count};
 use lfm2_harness::hashes::{Change, Hashes};
 use lfm2_harness::plan::{Cases, Depth, case_count};
 use lfm2_harness::self_test::self_test;
@@ -40,7 +41,8 @@ Exit status:
 /// Each case runs on each instruction set, must give the bits of the scalar reference, and is compared with the oracle. The table
 /// shows the worst error as a fraction of its bound: above 1 is wrong, and below 0.001 the bound proves nothing, which fails, too. So
 /// does an operation most of whose cases are mistrusted: their results are zeros, or saturated. The shapes that are always checked
-/// must give the hashes that this program was built with, whatever the CPU.
+/// must give the hashes that this program was built with, whatever the CPU, and they run again where a byte read or written beside a
+/// slice, or written to an input, ends the program, which then names the case.
 #[derive(Args)]
 #[command(after_help = EXIT_STATUS)]
 pub struct CheckArguments {
@@ -193,8 +195,13 @@ fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
     Ok(ops)
 }
 
+/// Those of [`check`] and of [`check_guarded`].
+fn all_cases(op: &Op, cases: Cases) -> u64 {
+    case_count(op, cases) + guarded_case_count(op) as u64
+}
+
 fn check_all(ops: &[&Op], isas: &[Isa], cases: Cases, seed: u64) -> Vec<Report> {
-    let count: u64 = ops.iter().map(|op| case_count(op, cases)).sum();
+    let count: u64 = ops.iter().map(|op| all_cases(op, cases)).sum();
     let bar = progress::bar("checking", "cases", count as usize);
     // The last is whole models, which take longest. Threads of their own: one that waits for a pool would begin another operation.
     let next = Mutex::new((0..ops.len()).rev());
@@ -204,7 +211,9 @@ fn check_all(ops: &[&Op], isas: &[Isa], cases: Cases, seed: u64) -> Vec<Report> 
             let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(i) = taken else { return reports };
             bar.set_message(ops[i].name);
-            let report = check(&Gate::OURS, ops[i], isas, cases, seed, &|| bar.inc(1));
+            let mut report = check(&Gate::OURS, ops[i], isas, cases, seed, &|| bar.inc(1));
+            let isas = report.unfailed_isas();
+            report.add_guarded(check_guarded(&Gate::OURS, ops[i], &isas, &|| bar.inc(1)));
             reports.push((i, report));
         }
     };

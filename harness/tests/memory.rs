@@ -1,0 +1,243 @@
+//! No kernel touches a byte beside its slices, nor writes to its inputs; and the guards that prove it do kill.
+
+use std::env;
+use std::process::{ExitCode, Output};
+
+use lfm2_harness::buffer::{Buffer, Input, Place};
+use lfm2_harness::cases::{self, Case, OPS, Op, Shape};
+use lfm2_harness::coverage::expected_isas;
+use lfm2_harness::data::Data;
+use lfm2_harness::fill::Fill;
+use lfm2_harness::gate::Gate;
+use lfm2_harness::guarded::{check_guarded, guarded_case_count};
+use lfm2_harness::kernels::Kernels;
+use lfm2_harness::oracle::expected::Expected;
+use lfm2_harness::{emulator, witness};
+use lfm2_kernels::Isa;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Says what a process that this one starts is to do, instead of all tests.
+const ERRAND: &str = "LFM2_ERRAND";
+
+fn main() -> ExitCode {
+    let errand = env::var(ERRAND).ok();
+    if let Some(access) = errand.as_deref().and_then(Access::parse) {
+        access.happen();
+        return ExitCode::SUCCESS;
+    }
+    // A crash must name its case.
+    if let Some(status) = witness::supervise(101) {
+        return status;
+    }
+    if let Some(name) = errand {
+        return run_reader(&name);
+    }
+    let accesses =
+        KINDS.map(|kind| Trial::test(format!("dies::{}", kind.name), move || dies(kind)));
+    let guarded = |op: &'static Op| Trial::test(format!("guarded::{}", op.name), || holds(op));
+    let mut trials = vec![Trial::test("a_crash_names_its_case", a_crash_names_its_case)];
+    trials.extend(accesses);
+    trials.extend(OPS.iter().map(guarded));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Every fixed case ran, on every instruction set that this CPU has, among them those that `EXPECT_ISAS` names.
+fn holds(op: &Op) -> Result<(), Failed> {
+    let outcomes = check_guarded(&Gate::OURS, op, &Isa::available(), &|| ());
+    let mut complaints = Vec::new();
+    for outcome in &outcomes {
+        let planned = guarded_case_count(op);
+        match &outcome.failure {
+            Some(failure) => complaints
+                .push(format!("lfm2 check --repro '{}'\n       {}", failure.case, failure.reason)),
+            None if outcome.cases == planned && planned > 0 => (),
+            None => {
+                complaints.push(format!("{}: {} of {planned} cases", outcome.isa, outcome.cases))
+            }
+        }
+    }
+    for name in expected_isas(&env::var("EXPECT_ISAS").unwrap_or_default())? {
+        if !outcomes.iter().any(|outcome| outcome.isa.name() == name) {
+            complaints.push(format!("{name}: did not run"));
+        }
+    }
+    if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n").into()) }
+}
+
+/// A way to touch what must not be touched, and its innocent twin.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// In a buffer of so many numbers.
+    happen: fn(length: usize),
+    /// The same access where it is allowed.
+    happen_innocently: fn(length: usize),
+}
+
+const KINDS: [Kind; 7] = [
+    Kind {
+        name: "read_after_end",
+        happen: |length| _ = input(Place::GuardedEnd, length).read_at(length as isize),
+        happen_innocently: |length| {
+            _ = input(Place::GuardedEnd, length).read_at(length as isize - 1)
+        },
+    },
+    Kind {
+        name: "read_before_start",
+        happen: |length| _ = input(Place::GuardedStart, length).read_at(-1),
+        happen_innocently: |length| _ = input(Place::GuardedStart, length).read_at(0),
+    },
+    Kind {
+        name: "write_after_end",
+        happen: |length| output(Place::GuardedEnd, length).write_at(length as isize, 1.0),
+        happen_innocently: |length| {
+            output(Place::GuardedEnd, length).write_at(length as isize - 1, 1.0);
+        },
+    },
+    Kind {
+        name: "write_before_start",
+        happen: |length| output(Place::GuardedStart, length).write_at(-1, 1.0),
+        happen_innocently: |length| output(Place::GuardedStart, length).write_at(0, 1.0),
+    },
+    Kind {
+        name: "scribble_on_input_with_guarded_end",
+        happen: |length| input(Place::GuardedEnd, length).write_at(0, 1.0),
+        happen_innocently: |length| input(Place::GuardedEnd, length).writable().write_at(0, 1.0),
+    },
+    Kind {
+        name: "scribble_on_input_with_guarded_start",
+        happen: |length| input(Place::GuardedStart, length).write_at(length as isize - 1, 1.0),
+        happen_innocently: |length| {
+            input(Place::GuardedStart, length).writable().write_at(length as isize - 1, 1.0);
+        },
+    },
+    Kind {
+        name: "read_of_nothing",
+        happen: |_| _ = input(Place::GuardedEnd, 0).read_at(0),
+        happen_innocently: |_| assert!(input(Place::GuardedEnd, 0).is_empty()),
+    },
+];
+
+fn data(place: Place) -> Data {
+    Data { seed: 1, fill: Fill::Normal, place }
+}
+
+fn input(place: Place, length: usize) -> Input {
+    data(place).values("x", length)
+}
+
+fn output(place: Place, length: usize) -> Buffer {
+    data(place).poisoned("out", length)
+}
+
+/// One access by a process that exists for nothing else.
+struct Access {
+    kind: Kind,
+    is_innocent: bool,
+    length: usize,
+}
+
+impl Access {
+    /// What [`errand`](Self::errand) gave.
+    fn parse(errand: &str) -> Option<Self> {
+        let [name, innocence, length] = errand.split(':').collect::<Vec<_>>().try_into().ok()?;
+        let kind = *KINDS.iter().find(|kind| kind.name == name)?;
+        Some(Self { kind, is_innocent: innocence == "innocent", length: length.parse().ok()? })
+    }
+
+    fn errand(&self) -> String {
+        let innocence = if self.is_innocent { "innocent" } else { "guilty" };
+        format!("{}:{innocence}:{}", self.kind.name, self.length)
+    }
+
+    fn happen(&self) {
+        match self.is_innocent {
+            true => (self.kind.happen_innocently)(self.length),
+            false => (self.kind.happen)(self.length),
+        }
+    }
+}
+
+/// What comes of this program on an errand. It may leave a dump, in a directory that nobody keeps.
+fn send(errand: &str) -> Result<Output, Failed> {
+    let directory = tempfile::tempdir()?;
+    let mut command = emulator::command(env::current_exe()?);
+    command.env(ERRAND, errand).env_remove(witness::VARIABLE).current_dir(&directory);
+    Ok(command.output()?)
+}
+
+/// A process that touches what it must not is killed by a signal, and one that does the same within bounds is not.
+fn dies(kind: Kind) -> Result<(), Failed> {
+    use std::os::unix::process::ExitStatusExt;
+
+    const SIGBUS: [i32; 2] = [7, 10];
+    const SIGSEGV: i32 = 11;
+    for length in [1, 5, 16, 5000] {
+        for is_innocent in [true, false] {
+            let errand = Access { kind, is_innocent, length }.errand();
+            let status = send(&errand)?.status;
+            let is_killed =
+                status.signal().is_some_and(|signal| signal == SIGSEGV || SIGBUS.contains(&signal));
+            if is_innocent && !status.success() || !is_innocent && !is_killed {
+                return Err(format!("{errand}: {status}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An operation that reads the last of its numbers, or beyond.
+struct Reader {
+    x: Input,
+    beyond: isize,
+}
+
+impl Case for Reader {
+    fn run(&self, _: &Kernels, _: Isa) -> Vec<cases::Output> {
+        self.x.read_at(self.x.len() as isize - 1 + self.beyond);
+        Vec::new()
+    }
+
+    fn expected(&self) -> Vec<Vec<Expected>> {
+        Vec::new()
+    }
+}
+
+/// The errand of a process that runs the guarded cases of an operation that reads one number too many, or none.
+fn run_reader(name: &str) -> ExitCode {
+    fn make(data: Data, beyond: isize) -> Box<dyn Case> {
+        Box::new(Reader { x: data.values("x", 3), beyond })
+    }
+    let op = Op {
+        name: "reader",
+        format: None,
+        checks: &[],
+        dimensions: &["length"],
+        fixed_shapes: || vec![Shape::from([3])],
+        drawn_shapes: OPS[0].drawn_shapes,
+        make: match name {
+            "innocent" => |_, data| make(data, 0),
+            _ => |_, data| make(data, 1),
+        },
+    };
+    let outcomes = check_guarded(&Gate::OURS, &op, &[Isa::best()], &|| ());
+    match outcomes[0].cases == guarded_case_count(&op) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// A kernel that reads one number too many is killed, and what is printed then says in which case.
+fn a_crash_names_its_case() -> Result<(), Failed> {
+    let innocent = send("innocent")?;
+    let guilty = send("guilty")?;
+    let printed = String::from_utf8_lossy(&guilty.stderr);
+    let start = format!("lfm2 check --repro 'reader:length=3:{}:", Isa::best());
+    let is_named = printed
+        .lines()
+        .any(|line| line.trim().starts_with(&start) && line.ends_with(":normal:guard=end'"));
+    match (innocent.status.code(), guilty.status.code(), is_named) {
+        (Some(0), Some(101), true) => Ok(()),
+        (innocent, guilty, _) => Err(format!("{innocent:?} {guilty:?} {printed}").into()),
+    }
+}

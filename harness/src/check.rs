@@ -20,7 +20,6 @@ use crate::compare::Errors;
 use crate::data::Stream;
 use crate::fill::Fill;
 use crate::gate::{Demand, Gate};
-use crate::guarded::{GuardedOutcome, guarded_case_count};
 use crate::hashes::{Change, Hashes, OpHashes};
 use crate::oracle::expected::Expected;
 use crate::plan::{Cases, Counts, case_count, fixed_plans, floor};
@@ -86,27 +85,6 @@ impl Report {
         self.outcomes.iter().map(text).collect::<Vec<_>>().join("\n")
     }
 
-    /// The instruction sets on which no case failed.
-    pub fn unfailed_isas(&self) -> Vec<Isa> {
-        let unfailed = self.outcomes.iter().filter(|outcome| outcome.failure.is_none());
-        unfailed.map(|outcome| outcome.isa).collect()
-    }
-
-    /// Adds what came of the same operation's guarded cases, on instruction sets on which no case had failed.
-    pub fn add_guarded(&mut self, guarded: Vec<GuardedOutcome>) {
-        let planned = guarded_case_count(&self.op);
-        for GuardedOutcome { isa, cases, failure } in guarded {
-            let mut outcomes = self.outcomes.iter_mut();
-            let outcome = outcomes.find(|outcome| outcome.isa == isa).expect("it was checked");
-            outcome.guarded_cases = cases;
-            if failure.is_none() && cases < planned {
-                let weakness = format!("{cases} of {planned} guarded cases ran");
-                outcome.weakness.get_or_insert(weakness);
-            }
-            outcome.failure = failure;
-        }
-    }
-
     /// All that is wrong, but for hashes: a text each.
     pub fn complaints(&self) -> Vec<String> {
         self.outcomes.iter().filter_map(|outcome| outcome.complaint(&self.op)).collect()
@@ -136,8 +114,6 @@ pub struct Outcome {
     pub planned: Counts,
     /// How many of all cases prove little: most of their first output is zero, or it is empty, or most rows are saturated.
     pub mistrusted: usize,
-    /// How many more ran in guarded memory; none where [`Report::add_guarded`] was not called.
-    pub guarded_cases: usize,
     /// How near to their bounds the results came, for each of [`Fill::ALL`].
     pub errors_by_fill: [Errors; Fill::ALL.len()],
     /// The case whose error came nearest to its bound.
@@ -292,8 +268,12 @@ impl Run<'_> {
 
     /// The failure of a fixed shape: with ordinary data, or else on one thread, if it fails so as well.
     fn simplify(&self, plan: &Plan, failed: Failed, isas: &[Isa]) -> (Isa, Failure) {
-        let simpler =
-            [Plan { fill: Fill::Normal, ..plan.clone() }, Plan { threads: 1, ..plan.clone() }];
+        let ordinary = Plan { place: Place::Ordinary, ..plan.clone() };
+        let simpler = [
+            Plan { fill: Fill::Normal, ..ordinary.clone() },
+            Plan { threads: 1, ..ordinary.clone() },
+            ordinary,
+        ];
         for plan in simpler.into_iter().filter(|_| self.gate.shrinks) {
             if let Err(failed) = judge(self.gate, &plan, self.op, isas) {
                 return failure(&plan, self.op, failed);
@@ -409,19 +389,27 @@ struct Verdict {
 fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
     let first = *isas.first().expect("somewhere to run");
     let fail = |isa, by| move |reason| Failed { isa, by, reason };
-    let data = (gate.judges.draw)(plan);
-    witness::announce(&line(plan, op, first));
-    let case = caught("making the case", || (op.make)(&plan.shape, data))
-        .map_err(fail(first, Check::Runs))?;
-    let scalar = Isa::Scalar(Scalar);
     let judges = &gate.judges;
+    let make = |plan: &Plan| {
+        let data = (judges.draw)(plan);
+        caught("making the case", || (op.make)(&plan.shape, data)).map_err(fail(first, Check::Runs))
+    };
+    witness::announce(&line(plan, op, first));
+    let is_guarded = plan.place != Place::Ordinary;
+    let mut case = make(&Plan { place: Place::Ordinary, ..plan.clone() })?;
+    let scalar = Isa::Scalar(Scalar);
     let reference =
         gate.run(1, || (judges.run)(&*case, &gate.reference, scalar)).map_err(|(by, reason)| {
             let reason = format!("scalar, which it is compared with: {reason}");
             Failed { isa: first, by, reason }
         })?;
-    let expected = caught("the oracle", || gate.expected(op, &*case, plan.fill))
-        .map_err(fail(first, Check::Bounds))?;
+    let mut expected = None;
+    if is_guarded {
+        case = make(plan)?;
+    } else {
+        expected = caught("the oracle", || gate.expected(op, &*case, plan.fill))
+            .map_err(fail(first, Check::Bounds))?;
+    }
     let mut verdicts = Vec::with_capacity(isas.len());
     for &isa in isas {
         witness::announce(&line(plan, op, isa));
@@ -430,6 +418,9 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
             gate.run(plan.threads, || (judges.run)(&*case, &gate.kernels, isa)).map_err(failed)?;
         assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
         let mut judged_by = Vec::new();
+        if is_guarded {
+            judged_by.push(Check::Memory);
+        }
         if gate.demand == Demand::EqualBits {
             gate.same_outputs(&reference, &outputs).map_err(fail(isa, Check::Bits))?;
             judged_by.push(Check::Bits);
@@ -454,7 +445,9 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
             }
             _ => Errors::default(),
         };
-        errors.merge(case.judge_whole(&outputs).map_err(fail(isa, Check::Bounds))?);
+        if !is_guarded {
+            errors.merge(case.judge_whole(&outputs).map_err(fail(isa, Check::Bounds))?);
+        }
         if let Some(expected) = &expected {
             // Of a whole that was judged, the oracle need not know everything.
             let known = match expected.is_empty() {
@@ -580,7 +573,6 @@ impl Tally {
             judged: Counts::new(),
             planned: floor.clone(),
             mistrusted: 0,
-            guarded_cases: 0,
             errors_by_fill: [Errors::default(); Fill::ALL.len()],
             worst_case: None,
             failure: None,
@@ -632,7 +624,7 @@ mod tests {
 
     use super::*;
     use crate::buffer::Input;
-    use crate::cases::{OPS, Shape};
+    use crate::cases::Shape;
     use crate::data::Data;
     use crate::gate::Judges;
     use crate::kernels::Kernels;
@@ -974,25 +966,6 @@ mod tests {
         assert_eq!(theirs.failure.expect("other bits").by, Check::Bits);
         let nothing = outcome(|_, _, _| (), Demand::Bounds);
         assert_eq!(nothing.failure.expect("it does nothing").by, Check::Bounds);
-    }
-
-    #[test]
-    fn what_guarded_cases_say_counts() {
-        let op = OPS.iter().find(|op| op.name == "add").expect("an operation");
-        let isa = Isa::Scalar(Scalar);
-        let report = || check(&Gate::OURS, op, &[isa], 0, 1, &|| ());
-        let outcome = |cases, failure| {
-            let mut report = report();
-            report.add_guarded(vec![GuardedOutcome { isa, cases, failure }]);
-            report.outcomes.remove(0)
-        };
-        let planned = guarded_case_count(op);
-        let right = outcome(planned, None);
-        assert!(right.is_right() && right.guarded_cases == planned && planned > 0);
-        let weakness = outcome(planned - 1, None).weakness.expect("one is missing");
-        assert!(weakness.contains(&format!("of {planned} guarded cases")), "{weakness}");
-        let failure = Failure { case: "c".into(), by: Check::Bits, reason: "r".into() };
-        assert!(!outcome(planned, Some(failure)).is_right());
     }
 
     #[test]

@@ -106,15 +106,25 @@ impl Data {
         let draw = u64::MAX - 1 - self.fill as u64;
         let buffer = Buffer::new(self.place, self.stream(name).below(draw, 16), length, value);
         #[cfg(test)]
-        crate::guarded::tests::note_alignment(name, &buffer);
+        tests::note_alignment(name, &buffer);
         buffer
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use lfm2_kernels::Isa;
+
     use super::*;
+    use crate::case_line::Plan;
+    use crate::cases::{OPS, Op};
     use crate::fill::power_of_two;
+    use crate::kernels::Kernels;
+    use crate::memory::Number;
+    use crate::plan::{Depth, fixed_plans};
 
     fn data(seed: u64, fill: Fill) -> Data {
         Data { seed, fill, place: Place::Ordinary }
@@ -198,5 +208,56 @@ mod tests {
         };
         assert!(non_finite(Fill::NonFinite) > 100);
         assert!(Fill::ALL.into_iter().all(|fill| fill.is_finite() == (non_finite(fill) == 0)));
+    }
+
+    /// How many numbers after the start of a vector the buffers of some cases began, by name.
+    type Alignments = BTreeMap<String, BTreeSet<usize>>;
+
+    thread_local! {
+        static ALIGNMENTS: RefCell<Alignments> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    pub(super) fn note_alignment<N: Number>(name: &str, buffer: &Buffer<N>) {
+        let alignment = buffer.as_ptr().addr() % 64 / size_of::<N>();
+        ALIGNMENTS.with_borrow_mut(|all| all.entry(name.into()).or_default().insert(alignment));
+    }
+
+    /// Of all slices that the fixed cases of an operation have in this place.
+    fn alignments(op: &Op, place: Place) -> Alignments {
+        ALIGNMENTS.take();
+        for plan in fixed_plans(op, Depth::Quick) {
+            let plan = Plan { place, ..plan };
+            let case = (op.make)(&plan.shape, plan.data());
+            case.run(&Kernels::OURS, Isa::best());
+        }
+        ALIGNMENTS.take()
+    }
+
+    /// Of each of an operation's slices, and of all of a model's together. A slice that ends at a guard page is as long as the operation
+    /// allows: pairs for `rope` and `exp`, whole vectors for attention. One that begins there is aligned to a page.
+    #[test]
+    fn every_alignment_occurs() {
+        for op in OPS {
+            let step = match op.name {
+                "rope" | "exp" => 2,
+                "attention_f32" | "attention_f16" => 16,
+                _ => 1,
+            };
+            for (place, step) in
+                [(Place::Ordinary, 1), (Place::GuardedEnd, step), (Place::GuardedStart, 16)]
+            {
+                let alignments = alignments(op, place);
+                assert!(!alignments.is_empty());
+                let expected: BTreeSet<usize> = (0..16).step_by(step).collect();
+                if op.name == "model" {
+                    let found: BTreeSet<usize> = alignments.into_values().flatten().collect();
+                    assert_eq!(found, expected, "model, {place:?}");
+                    continue;
+                }
+                for (name, found) in alignments {
+                    assert_eq!(found, expected, "{} {name}, {place:?}", op.name);
+                }
+            }
+        }
     }
 }

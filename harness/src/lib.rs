@@ -16,7 +16,6 @@ pub mod faults;
 pub mod fill;
 pub mod gate;
 pub mod golden;
-pub mod guarded;
 pub mod hashes;
 pub mod kernels;
 pub mod machine;

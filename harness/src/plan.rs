@@ -64,6 +64,8 @@ pub enum Check {
     Margins,
     /// The bits of the scalar reference on one thread.
     Bits,
+    /// The same where a byte touched beside a slice, or written to an input, ends the process.
+    Memory,
     /// The same from several threads.
     Threads,
     /// The same from another way to run it, such as one row at a time.
@@ -82,8 +84,9 @@ pub enum Check {
 
 impl Check {
     /// Those that compare results, so that what they compared is counted.
-    pub const COUNTED: [Self; 7] = [
+    pub const COUNTED: [Self; 8] = [
         Self::Bits,
+        Self::Memory,
         Self::Threads,
         Self::OtherWay,
         Self::Bounds,
@@ -98,6 +101,7 @@ impl Check {
             Self::Runs => "runs",
             Self::Margins => "margins",
             Self::Bits => "bits",
+            Self::Memory => "memory",
             Self::Threads => "threads",
             Self::OtherWay => "other-way",
             Self::Bounds => "bounds",
@@ -114,6 +118,7 @@ impl Check {
             Self::Runs => "an end without a panic",
             Self::Margins => "nothing written beside an output",
             Self::Bits => "the bits of the scalar reference on one thread",
+            Self::Memory => "nothing touched beside a slice, nothing written to an input",
             Self::Threads => "the same bits from several threads",
             Self::OtherWay => "the same bits from another way to run it, such as one row at a time",
             Self::Bounds => "every element within its bound of what the f64 oracle expects",
@@ -129,6 +134,7 @@ impl Check {
     /// Those of [`COUNTED`](Self::COUNTED) that results of an operation go through.
     pub fn of(op: &Op, demand: Demand) -> Vec<Self> {
         let applies = |check: &Self| match check {
+            Self::Memory => true,
             Self::Bits | Self::Threads | Self::Hashes => demand == Demand::EqualBits,
             Self::OtherWay => demand == Demand::EqualBits && op.checks.contains(check),
             _ => op.checks.contains(check),
@@ -151,6 +157,9 @@ impl Check {
         match self {
             Self::Runs | Self::Margins | Self::Bits | Self::OtherWay | Self::Proof => true,
             Self::Threads => plan.threads > 1,
+            Self::Memory => plan.place != Place::Ordinary,
+            // The oracle and the hashes know the result of the same case in ordinary memory.
+            _ if plan.place != Place::Ordinary => false,
             Self::Bounds => plan.fill.has_finite_results(),
             Self::Integers => plan.fill == Fill::Integers,
             Self::NonFinite => !plan.fill.is_finite(),
@@ -186,27 +195,28 @@ pub fn case_count(op: &Op, cases: impl Into<Cases>) -> u64 {
     fixed_plans(op, cases.depth).len() as u64 + u64::from(cases.random)
 }
 
-/// The cases that every run takes, always the same. Those with ordinary data on one thread are in both depths, and have a hash.
+/// The cases that every run takes, always the same. Those with ordinary data on one thread are in both depths, and have a hash. What a
+/// quick run takes runs twice more in guarded memory.
 pub fn fixed_plans(op: &Op, depth: Depth) -> Vec<Plan> {
     let stream = Stream::new(FIXED_SEED, op.name);
     let mut plans = Vec::new();
     for (i, shape) in (op.fixed_shapes)().into_iter().enumerate() {
         let others = &Fill::ALL[1..];
-        let kinds = match depth {
-            Depth::Quick => vec![(Fill::Normal, 1), (others[i % others.len()], 2 + i % 2)],
-            Depth::Full => Fill::ALL
-                .into_iter()
-                .flat_map(|fill| (1..=MOST_THREADS).map(move |threads| (fill, threads)))
-                .collect(),
+        let quick = [(Fill::Normal, 1), (others[i % others.len()], 2 + i % 2)];
+        let full = Fill::ALL
+            .into_iter()
+            .flat_map(|fill| (1..=MOST_THREADS).map(move |threads| (fill, threads)));
+        let ordinary: Vec<_> = match depth {
+            Depth::Quick => quick.to_vec(),
+            Depth::Full => full.collect(),
         };
         let seed = stream.bits(i as u64) as u32;
-        plans.extend(kinds.into_iter().map(|(fill, threads)| Plan {
-            shape: shape.clone(),
-            seed,
-            fill,
-            threads,
-            place: Place::Ordinary,
-        }));
+        let plan =
+            |(fill, threads), place| Plan { shape: shape.clone(), seed, fill, threads, place };
+        plans.extend(ordinary.into_iter().map(|kind| plan(kind, Place::Ordinary)));
+        for place in Place::GUARDED {
+            plans.extend(quick.map(|kind| plan(kind, place)));
+        }
     }
     plans
 }
@@ -220,7 +230,8 @@ mod tests {
     fn a_full_run_holds_a_quick_one() {
         for op in OPS {
             let [quick, full] = [Depth::Quick, Depth::Full].map(|depth| fixed_plans(op, depth));
-            assert_eq!(full.len(), 24 * quick.len(), "{}", op.name);
+            let shapes = (op.fixed_shapes)().len();
+            assert_eq!((quick.len(), full.len()), (6 * shapes, 52 * shapes), "{}", op.name);
             assert!(quick.iter().all(|plan| full.contains(plan)), "{}", op.name);
             let hashed = |plans: &[Plan]| -> Vec<Plan> {
                 plans.iter().filter(|plan| Check::Hashes.judges(plan)).cloned().collect()

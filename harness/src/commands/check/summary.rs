@@ -150,7 +150,6 @@ struct Row<'a> {
     /// By check: how many cases it judged, and had to.
     judged_cases: &'a Counts,
     planned_cases: &'a Counts,
-    guarded_cases: usize,
     mistrusted_cases: usize,
     worst_error_over_bound: f64,
     worst_error_over_bound_by_fill: BTreeMap<&'static str, f64>,
@@ -201,7 +200,6 @@ fn rows<'a>(verdict: &'a Verdict) -> impl Iterator<Item = Row<'a>> {
             cases: outcome.cases,
             judged_cases: &outcome.judged,
             planned_cases: &outcome.planned,
-            guarded_cases: outcome.guarded_cases,
             mistrusted_cases: outcome.mistrusted,
             worst_error_over_bound: errors.worst,
             worst_error_over_bound_by_fill: by_fill

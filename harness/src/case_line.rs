@@ -155,6 +155,8 @@ fn op_names() -> Vec<&'static str> {
 fn parse_shape(text: &str, op: &Op) -> Result<Shape, CaseLineError> {
     /// More elements than any slice of a case has.
     const TOO_MANY: u128 = 1 << 32;
+    /// More than any size of a model, whose sizes are not multiplied all with all.
+    const TOO_MUCH_FOR_A_MODEL: usize = 2048;
     let malformed =
         || CaseLineError::Shape { found: text.into(), op: op.name, dimensions: op.dimensions };
     let sizes: Vec<&str> = text.split(',').collect();
@@ -171,7 +173,8 @@ fn parse_shape(text: &str, op: &Op) -> Result<Shape, CaseLineError> {
         let size = size as u128;
         match name {
             // These take no memory.
-            "position" | "step" | "theta" | "attention" | "way" => (),
+            "position" | "step" | "theta" => (),
+            _ if op.name == "model" && size < TOO_MUCH_FOR_A_MODEL as u128 => (),
             "first_position" | "newer" | "room" => cached += size,
             _ => elements = elements.saturating_mul(size.max(1)),
         }

@@ -16,7 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::buffer::Place;
 use crate::case_line::{CaseLine, MOST_THREADS, Plan};
 use crate::cases::{Case, Op, Output};
-use crate::compare::Errors;
+use crate::compare::{Errors, Triviality};
 use crate::data::Stream;
 use crate::fill::Fill;
 use crate::gate::{Demand, Gate};
@@ -114,6 +114,8 @@ pub struct Outcome {
     pub planned: Counts,
     /// How many of all cases prove little: most of their first output is zero, or it is empty, or most rows are saturated.
     pub mistrusted: usize,
+    /// That of all cases.
+    pub triviality: Triviality,
     /// How near to their bounds the results came, for each of [`Fill::ALL`].
     pub errors_by_fill: [Errors; Fill::ALL.len()],
     /// The case whose error came nearest to its bound.
@@ -224,15 +226,15 @@ pub fn check(
     Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
 }
 
-/// Runs one case again, on its instruction set: how near it came to its bounds.
+/// Runs one case again, on its instruction set: how near it came to its bounds, and how much of it is trivial.
 ///
 /// # Errors
 ///
 /// If it fails.
-pub fn replay(gate: &Gate, line: &CaseLine) -> Result<Errors, Failure> {
+pub fn replay(gate: &Gate, line: &CaseLine) -> Result<(Errors, Triviality), Failure> {
     let CaseLine { op, isa, plan } = line;
     match judge(gate, plan, op, &[*isa]) {
-        Ok(judgement) => Ok(judgement.verdicts[0].errors),
+        Ok(judgement) => Ok((judgement.verdicts[0].errors, judgement.triviality)),
         Err(failed) => Err(failure(plan, op, failed).1),
     }
 }
@@ -372,8 +374,7 @@ struct Judgement {
     reference: Vec<Output>,
     /// For each instruction set.
     verdicts: Vec<Verdict>,
-    /// Whether most of the first output is zero, or it is empty, or most of its rows are saturated.
-    is_trivial: bool,
+    triviality: Triviality,
 }
 
 /// A case that is right on an instruction set.
@@ -459,8 +460,8 @@ fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, F
         verdicts.push(Verdict { isa, errors, judged_by });
     }
     witness::is_over();
-    let is_trivial = is_trivial(&reference[0].values, case.saturated_rows(&reference));
-    Ok(Judgement { reference, verdicts, is_trivial })
+    let triviality = Triviality::of(&reference[0].values, case.saturated_rows(&reference));
+    Ok(Judgement { reference, verdicts, triviality })
 }
 
 /// The checks that the oracle made, if it had a bound for all of so many elements.
@@ -474,11 +475,6 @@ fn judged_by_oracle(fill: Fill, elements: usize, errors: Errors) -> Vec<Check> {
         fill if fill.has_finite_results() => vec![Check::Bounds],
         _ => Vec::new(),
     }
-}
-
-fn is_trivial(output: &[f32], [saturated, rows]: [usize; 2]) -> bool {
-    let zeros = output.iter().filter(|&&value| value == 0.0).count();
-    output.is_empty() || 2 * zeros > output.len() || 2 * saturated > rows
 }
 
 /// Turns a panic into an error.
@@ -573,6 +569,7 @@ impl Tally {
             judged: Counts::new(),
             planned: floor.clone(),
             mistrusted: 0,
+            triviality: Triviality::default(),
             errors_by_fill: [Errors::default(); Fill::ALL.len()],
             worst_case: None,
             failure: None,
@@ -608,7 +605,8 @@ impl Tally {
             let outcome = self.outcome(isa);
             outcome.cases += 1;
             judged_by.iter().for_each(|check| *outcome.judged.entry(*check).or_default() += 1);
-            outcome.mistrusted += usize::from(judgement.is_trivial);
+            outcome.triviality.merge(judgement.triviality);
+            outcome.mistrusted += usize::from(judgement.triviality.prevails());
             if errors.worst > outcome.errors().worst {
                 outcome.worst_case = Some(line(plan, op, isa));
             }
@@ -818,15 +816,6 @@ mod tests {
         let outcome = check_scalar(|shape, data| case(shape, data, nothing, 100.0));
         assert_eq!(outcome.mistrusted, outcome.cases);
         assert!(outcome.weakness.expect("it does nothing").contains("MISTRUSTED"));
-    }
-
-    #[test]
-    fn zeros_saturated_rows_and_empty_results_are_trivial() {
-        assert!(is_trivial(&[], [0, 0]));
-        assert!(is_trivial(&[0.0, -0.0, 1.0], [0, 0]));
-        assert!(!is_trivial(&[0.0, 1.0], [0, 0]));
-        assert!(is_trivial(&[1.0, 1.0], [2, 3]));
-        assert!(!is_trivial(&[1.0, 1.0], [1, 2]));
     }
 
     #[test]

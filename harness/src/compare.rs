@@ -110,6 +110,50 @@ impl Errors {
     }
 }
 
+/// How much of a result proves nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Triviality {
+    /// Elements of its first output that are zero.
+    pub zeros: usize,
+    /// Elements of its first output.
+    pub elements: usize,
+    /// Rows that depend on one input alone.
+    pub saturated: usize,
+    /// Rows that could.
+    pub rows: usize,
+}
+
+impl Triviality {
+    /// That of an output with so many saturated rows of so many.
+    pub fn of(output: &[f32], [saturated, rows]: [usize; 2]) -> Self {
+        let zeros = output.iter().filter(|&&value| value == 0.0).count();
+        Self { zeros, elements: output.len(), saturated, rows }
+    }
+
+    /// Whether most of it is zero or saturated, or nothing is there.
+    pub fn prevails(self) -> bool {
+        self.elements == 0 || 2 * self.zeros > self.elements || 2 * self.saturated > self.rows
+    }
+
+    /// Adds that of another result.
+    pub fn merge(&mut self, other: Self) {
+        self.zeros += other.zeros;
+        self.elements += other.elements;
+        self.saturated += other.saturated;
+        self.rows += other.rows;
+    }
+}
+
+impl fmt::Display for Triviality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "zeros {} of {}", self.zeros, self.elements)?;
+        match self.rows {
+            0 => Ok(()),
+            rows => write!(f, ", saturated rows {} of {rows}", self.saturated),
+        }
+    }
+}
+
 /// Demands that every element lies within its bound.
 pub fn within_bounds(expected: &[Expected], actual: &[f32]) -> Result<Errors, Mismatch> {
     if expected.len() != actual.len() {
@@ -252,6 +296,17 @@ mod tests {
             assert_eq!(fraction(expected, actual), Some(infinity), "{value} {actual}");
             assert!(within_bounds(&[expected], &[actual]).is_err(), "{value} {actual}");
         }
+    }
+
+    #[test]
+    fn zeros_saturated_rows_and_empty_results_are_trivial() {
+        assert!(Triviality::of(&[], [0, 0]).prevails());
+        assert!(Triviality::of(&[0.0, -0.0, 1.0], [0, 0]).prevails());
+        assert!(!Triviality::of(&[0.0, 1.0], [0, 0]).prevails());
+        assert!(Triviality::of(&[1.0, 1.0], [2, 3]).prevails());
+        assert!(!Triviality::of(&[1.0, 1.0], [1, 2]).prevails());
+        let text = Triviality::of(&[0.0, 1.0], [1, 2]).to_string();
+        assert_eq!(text, "zeros 1 of 2, saturated rows 1 of 2");
     }
 
     #[test]

@@ -151,6 +151,11 @@ struct Row<'a> {
     judged_cases: &'a Counts,
     planned_cases: &'a Counts,
     mistrusted_cases: usize,
+    /// Of the first outputs.
+    zeros: usize,
+    of_elements: usize,
+    saturated_rows: usize,
+    of_rows: usize,
     worst_error_over_bound: f64,
     worst_error_over_bound_by_fill: BTreeMap<&'static str, f64>,
     worst_case: Option<&'a str>,
@@ -201,6 +206,10 @@ fn rows<'a>(verdict: &'a Verdict) -> impl Iterator<Item = Row<'a>> {
             judged_cases: &outcome.judged,
             planned_cases: &outcome.planned,
             mistrusted_cases: outcome.mistrusted,
+            zeros: outcome.triviality.zeros,
+            of_elements: outcome.triviality.elements,
+            saturated_rows: outcome.triviality.saturated,
+            of_rows: outcome.triviality.rows,
             worst_error_over_bound: errors.worst,
             worst_error_over_bound_by_fill: by_fill
                 .filter(|(_, errors)| errors.bounded > 0)

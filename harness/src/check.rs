@@ -68,6 +68,11 @@ impl Report {
         (gate.judges.changes)(kept, self.op.name, &self.hashes)
     }
 
+    /// Whether nothing is wrong on any instruction set, hashes aside.
+    pub fn is_right(&self) -> bool {
+        !self.outcomes.is_empty() && self.outcomes.iter().all(Outcome::is_right)
+    }
+
     /// What came of it, in a line for each instruction set, or more where something is wrong.
     pub fn verdict(&self) -> String {
         let right = |outcome: &Outcome| {

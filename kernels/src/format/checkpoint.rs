@@ -1,12 +1,14 @@
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{HashMap, hash_map};
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::MappedFile;
+use super::{MappedFile, read_text, reason};
 use crate::linear::ElementType;
 use crate::model::{Error, Tensor, Tensors};
 
@@ -25,10 +27,19 @@ struct Entry {
     length: usize,
 }
 
-#[derive(Deserialize)]
+/// Most bytes of a header, as in the safetensors crate, and of an index, which says less of each tensor.
+const MOST_HEADER_BYTES: usize = 100_000_000;
+
+#[derive(serde::Deserialize)]
 struct Index {
-    weight_map: HashMap<String, PathBuf>,
+    weight_map: Entries<PathBuf>,
 }
+
+/// The tensors that the header of a safetensors file lists, in its order.
+struct Header(Vec<(String, TensorInfo)>);
+
+/// The entries of a JSON object, in its order: a map would keep the last of two with one name in silence.
+struct Entries<T>(Vec<(String, T)>);
 
 impl Checkpoint {
     /// Maps the files and reads their headers.
@@ -44,11 +55,14 @@ impl Checkpoint {
             return Ok(checkpoint);
         }
         let format = |reason: String| Error::Format { path: index_path.clone(), reason };
-        let text = fs::read_to_string(&index_path)
-            .map_err(|source| Error::File { path: index_path.clone(), source })?;
-        let index: Index =
-            serde_json::from_str(&text).map_err(|error| format(error.to_string()))?;
-        let mut shards: Vec<_> = index.weight_map.values().collect();
+        let text = read_text(&index_path, MOST_HEADER_BYTES as u64)?;
+        let Index { weight_map: Entries(mut entries) } =
+            serde_json::from_str(&text).map_err(|error| format(reason(&error)))?;
+        drop(text);
+        if let Some(name) = sort_by_name(&mut entries) {
+            return Err(format(format!("weight_map has tensor {name} twice")));
+        }
+        let mut shards: Vec<_> = entries.iter().map(|(_, shard)| shard).collect();
         shards.sort();
         shards.dedup();
         for shard in shards {
@@ -58,9 +72,8 @@ impl Checkpoint {
             }
             checkpoint.add(&folder.join(shard))?;
         }
-        let mut names: Vec<_> = index.weight_map.keys().collect();
-        names.sort();
-        if let Some(name) = names.into_iter().find(|name| !checkpoint.tensors.contains_key(*name)) {
+        let missing = entries.iter().find(|(name, _)| !checkpoint.tensors.contains_key(name));
+        if let Some((name, _)) = missing {
             return Err(format(format!("no shard has tensor {name}")));
         }
         Ok(checkpoint)
@@ -69,21 +82,24 @@ impl Checkpoint {
     fn add(&mut self, path: &Path) -> Result<(), Error> {
         let file = MappedFile::open(path)?;
         let damaged = |reason: String| Error::Format { path: path.to_path_buf(), reason };
-        let tensors = SafeTensors::deserialize(&file).map_err(|error| {
-            damaged(format!("not a whole safetensors file of {} bytes: {error}", file.len()))
+        let (data, tensors) = read_header(&file).map_err(|reason| {
+            damaged(format!("not a whole safetensors file of {} bytes: {reason}", file.len()))
         })?;
-        let base = file.as_ptr().addr();
-        for (name, view) in tensors.iter() {
+        for (name, TensorInfo { dtype, shape, data_offsets: (start, end) }) in tensors {
             let entry = Entry {
                 file: self.files.len(),
-                dtype: view.dtype(),
-                shape: view.shape().to_vec(),
-                start: view.data().as_ptr().addr() - base,
-                length: view.data().len(),
+                dtype,
+                shape,
+                start: data + start,
+                length: end - start,
             };
-            if self.tensors.insert(name.to_string(), entry).is_some() {
-                return Err(damaged(format!("tensor {name} is in another shard too")));
-            }
+            match self.tensors.entry(name) {
+                hash_map::Entry::Vacant(vacant) => vacant.insert(entry),
+                hash_map::Entry::Occupied(occupied) => {
+                    let name = occupied.key();
+                    return Err(damaged(format!("tensor {name} is in another shard too")));
+                }
+            };
         }
         self.files.push(file);
         Ok(())
@@ -112,5 +128,93 @@ impl Tensors for Checkpoint {
         };
         let bytes = &self.files[entry.file][entry.start..][..entry.length];
         Ok(Some(Tensor { element, shape: entry.shape.clone(), bytes: Cow::Borrowed(bytes) }))
+    }
+}
+
+/// Where the data of a safetensors file begin, and its tensors. The crate's own reader would hold the header as a tree of values, keep one of
+/// two tensors with one name, and overflow where the offsets end at 2^64.
+fn read_header(file: &[u8]) -> Result<(usize, Vec<(String, TensorInfo)>), String> {
+    let (length, rest) = file.split_first_chunk().ok_or("it ends within the header's length")?;
+    let length = u64::from_le_bytes(*length);
+    if length > MOST_HEADER_BYTES as u64 {
+        return Err(format!(
+            "its header would have {length} bytes: expected at most {MOST_HEADER_BYTES}"
+        ));
+    }
+    let length = length as usize;
+    let (header, data) = rest.split_at_checked(length).ok_or_else(|| {
+        format!("its header would have {length} bytes: {} follow its length", rest.len())
+    })?;
+    let Header(mut tensors) = serde_json::from_slice(header)
+        .map_err(|error| format!("in its header: {}", reason(&error)))?;
+    if let Some(name) = sort_by_name(&mut tensors) {
+        return Err(format!("its header has tensor {name} twice"));
+    }
+    // Stable, so that empty tensors at one place stay in order.
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let metadata = Metadata::new(None, tensors.clone()).map_err(|error| error.to_string())?;
+    if metadata.data_len() != data.len() {
+        return Err(format!(
+            "its tensors end at byte {} of the data: there are {}",
+            metadata.data_len(),
+            data.len()
+        ));
+    }
+    Ok((file.len() - data.len(), tensors))
+}
+
+/// Sorts; a name that is there twice.
+fn sort_by_name<T>(entries: &mut [(String, T)]) -> Option<&str> {
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let twice = entries.windows(2).find(|pair| pair[0].0 == pair[1].0)?;
+    Some(&twice[0].0)
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Tensors;
+        impl<'de> Visitor<'de> for Tensors {
+            type Value = Header;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut tensors = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        map.next_value::<Option<HashMap<String, String>>>()?;
+                        continue;
+                    }
+                    let info = map.next_value()?;
+                    tensors.push((name, info));
+                }
+                Ok(Header(tensors))
+            }
+        }
+        deserializer.deserialize_map(Tensors)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+            type Value = Entries<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Object(PhantomData))
     }
 }

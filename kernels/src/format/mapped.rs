@@ -1,12 +1,12 @@
 //! A file as memory.
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::Mmap;
 
+use super::text;
 use crate::model::Error;
 
 /// A file, mapped read-only: pages are read as they are touched, and shared with every other process that maps it.
@@ -19,10 +19,10 @@ impl MappedFile {
     ///
     /// # Errors
     ///
-    /// If it cannot be opened or mapped.
+    /// If it is no regular file or cannot be opened or mapped.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let error = |source| Error::File { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(error)?;
+        let file = text::open(path)?;
         // SAFETY: the map is private to this value and never written through. That nobody shortens or rewrites the file
         // meanwhile is the one thing that no process can enforce; it is stated in the type's documentation. The bytes are
         // read as plain bytes, for which every value is valid.

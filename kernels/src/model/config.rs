@@ -1,9 +1,10 @@
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::Error;
+use crate::format::{read_text, reason};
 use crate::ops::{MAX_GROUP, MAX_HEAD_DIM, ShiftAxis, ShortConv};
 use crate::simd::LANES;
 
@@ -122,7 +123,13 @@ const PRESETS: [Preset; 6] = [
     },
 ];
 
+/// Most bytes of a `config.json`: a thousand times a usual one.
+const MOST_BYTES: u64 = 1 << 22;
+
 impl Config {
+    /// Most layers that a model may have.
+    pub const MAX_LAYERS: usize = 1 << 16;
+
     const ISSUE_22287: &'static str = "issue-22287";
 
     /// The names that [`preset`](Self::preset) knows.
@@ -171,8 +178,7 @@ impl Config {
     ///
     /// If the file cannot be read, is not such a configuration, or describes a model that cannot be run.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+        let text = read_text(path, MOST_BYTES)?;
         Self::from_json(&text).map_err(|error| error.in_file(path))
     }
 
@@ -182,12 +188,17 @@ impl Config {
     ///
     /// As [`read`](Self::read).
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        let invalid = |error: serde_json::Error| Error::Config(error.to_string());
-        let value: serde_json::Value = serde_json::from_str(text).map_err(invalid)?;
-        let config = if value.get("conv_layers").is_some() {
-            serde_json::from_value::<Issue22287Json>(value).map_err(invalid)?.into_config()?
+        /// What tells the two apart, read first, so that neither is held as a tree of values, which takes fifty times the text.
+        #[derive(Deserialize)]
+        struct Keys {
+            conv_layers: Option<IgnoredAny>,
+        }
+        let invalid = |error: serde_json::Error| Error::Config(reason(&error));
+        let keys: Keys = serde_json::from_str(text).map_err(invalid)?;
+        let config = if keys.conv_layers.is_some() {
+            serde_json::from_str::<Issue22287Json>(text).map_err(invalid)?.into_config()?
         } else {
-            serde_json::from_value::<Lfm2Json>(value).map_err(invalid)?.into_config()?
+            serde_json::from_str::<Lfm2Json>(text).map_err(invalid)?.into_config()?
         };
         config.validate()?;
         Ok(config)
@@ -219,7 +230,6 @@ impl Config {
         for (key, value) in [
             ("vocab_size", self.vocabulary),
             ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.layers.len()),
             ("num_attention_heads", self.heads),
             ("num_key_value_heads", self.key_value_heads),
             ("intermediate_size", self.feed_forward_width),
@@ -227,6 +237,7 @@ impl Config {
         ] {
             check((1..=1 << 24).contains(&value), format!("{key} is {value}: expected 1 to 2^24"))?;
         }
+        check_layers(self.layers.len())?;
         check(
             self.heads.is_multiple_of(self.key_value_heads)
                 && self.heads / self.key_value_heads <= MAX_GROUP,
@@ -278,7 +289,7 @@ struct Lfm2Json {
     block_ffn_dim_multiplier: Option<f64>,
     #[serde(default = "default_multiple")]
     block_multiple_of: usize,
-    layer_types: Option<Vec<String>>,
+    layer_types: Option<Vec<LayerTypeJson>>,
     full_attn_idxs: Option<Vec<usize>>,
     #[serde(rename = "conv_L_cache", default = "default_conv_length")]
     conv_l_cache: usize,
@@ -293,11 +304,20 @@ struct Lfm2Json {
     tie_word_embeddings: Option<bool>,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+enum LayerTypeJson {
+    #[serde(rename = "conv")]
+    Conv,
+    #[serde(rename = "full_attention", alias = "attention")]
+    Attention,
+}
+
+/// Files that shall be read by old and new versions of transformers have both names of the type.
 #[derive(Deserialize)]
 struct RopeJson {
     rope_theta: Option<f64>,
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    r#type: Option<String>,
 }
 
 fn default_multiple() -> usize {
@@ -328,9 +348,11 @@ impl Lfm2Json {
             }
         }
         for rope in [&self.rope_parameters, &self.rope_scaling].into_iter().flatten() {
-            let kind = rope.rope_type.as_deref().unwrap_or("default");
-            if kind != "default" {
-                return Err(Error::Config(format!("rope_type is {kind:?}: expected \"default\"")));
+            let kinds = [("rope_type", &rope.rope_type), ("type", &rope.r#type)];
+            for (key, kind) in kinds {
+                if let Some(kind) = kind.as_deref().filter(|kind| *kind != "default") {
+                    return Err(Error::Config(format!("{key} is {kind:?}: expected \"default\"")));
+                }
             }
         }
         let layers = self.layers()?;
@@ -354,6 +376,7 @@ impl Lfm2Json {
 
     fn layers(&self) -> Result<Vec<LayerKind>, Error> {
         let count = self.num_hidden_layers;
+        check_layers(count)?;
         if let Some(types) = &self.layer_types {
             // Some files list more types than there are layers.
             if types.len() < count {
@@ -362,16 +385,20 @@ impl Lfm2Json {
                     types.len()
                 )));
             }
-            let kind = |name: &String| match name.as_str() {
-                "conv" => LayerKind::Conv,
-                _ => LayerKind::Attention,
+            let kind = |kind: &LayerTypeJson| match kind {
+                LayerTypeJson::Conv => LayerKind::Conv,
+                LayerTypeJson::Attention => LayerKind::Attention,
             };
             return Ok(types[..count].iter().map(kind).collect());
         }
         let Some(indices) = &self.full_attn_idxs else {
-            return Ok(vec![LayerKind::Attention; count.min(1 << 16)]);
+            return Ok(vec![LayerKind::Attention; count]);
         };
-        layers_from_attention(indices, count, "full_attn_idxs")
+        let mut layers = vec![LayerKind::Conv; count];
+        for &i in indices {
+            *layer(&mut layers, i, "full_attn_idxs")? = LayerKind::Attention;
+        }
+        Ok(layers)
     }
 
     /// The rule of `Lfm2Config` and `Lfm2MLP`.
@@ -431,18 +458,25 @@ fn default_vocabulary() -> usize {
 
 impl Issue22287Json {
     fn into_config(self) -> Result<Config, Error> {
-        let layers = layers_from_attention(
-            &self.attention_layers,
-            self.num_hidden_layers,
-            "attention_layers",
-        )?;
-        for (i, kind) in layers.iter().enumerate() {
-            if (*kind == LayerKind::Conv) != self.conv_layers.contains(&i) {
-                return Err(Error::Config(format!(
-                    "layer {i} is not in exactly one of conv_layers and attention_layers"
-                )));
+        check_layers(self.num_hidden_layers)?;
+        let mut kinds = vec![None; self.num_hidden_layers];
+        let both = "conv_layers and attention_layers";
+        for (key, indices, kind) in [
+            ("conv_layers", &self.conv_layers, LayerKind::Conv),
+            ("attention_layers", &self.attention_layers, LayerKind::Attention),
+        ] {
+            for &i in indices {
+                let known = layer(&mut kinds, i, key)?;
+                if known.is_some_and(|known| known != kind) {
+                    return Err(Error::Config(format!("layer {i} is in both {both}")));
+                }
+                *known = Some(kind);
             }
         }
+        let found = |(i, kind): (usize, Option<_>)| {
+            kind.ok_or_else(|| Error::Config(format!("layer {i} is in neither of {both}")))
+        };
+        let layers = kinds.into_iter().enumerate().map(found).collect::<Result<_, _>>()?;
         let shift_axis = match self.shift_axis {
             ShiftAxisJson::Time => ShiftAxis::Time,
             ShiftAxisJson::Feature => ShiftAxis::Feature,
@@ -471,19 +505,23 @@ fn head_dim(given: Option<usize>, hidden_size: usize, heads: usize) -> Result<us
         .ok_or_else(|| Error::Config("num_attention_heads is 0: expected a positive number".into()))
 }
 
-fn layers_from_attention(
-    indices: &[usize],
-    count: usize,
-    key: &str,
-) -> Result<Vec<LayerKind>, Error> {
-    // The bound keeps a hostile file from asking for memory; `validate` has the precise one.
-    let mut layers = vec![LayerKind::Conv; count.min(1 << 16)];
-    for &i in indices {
-        *layers.get_mut(i).ok_or_else(|| {
-            Error::Config(format!("{key} names layer {i}: expected less than {count}"))
-        })? = LayerKind::Attention;
+/// Fails before memory is asked for.
+fn check_layers(count: usize) -> Result<(), Error> {
+    match count {
+        1..=Config::MAX_LAYERS => Ok(()),
+        _ => Err(Error::Config(format!(
+            "num_hidden_layers is {count}: expected 1 to {}",
+            Config::MAX_LAYERS
+        ))),
     }
-    Ok(layers)
+}
+
+/// What `layers` has for layer `i`, which `key` names.
+fn layer<'a, T>(layers: &'a mut [T], i: usize, key: &str) -> Result<&'a mut T, Error> {
+    let count = layers.len();
+    layers
+        .get_mut(i)
+        .ok_or_else(|| Error::Config(format!("{key} names layer {i}: expected less than {count}")))
 }
 
 #[cfg(test)]

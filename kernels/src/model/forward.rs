@@ -101,7 +101,8 @@ impl Model {
         if head.is_none() && !config.tied_embedding {
             return Err(Error::MissingTensor { name: "lm_head.weight".into() });
         }
-        let mut layers = Vec::with_capacity(config.layers.len());
+        // Without reserving: that there are so many layers is a promise until their weights are found.
+        let mut layers = Vec::new();
         for (i, kind) in config.layers.iter().enumerate() {
             progress(i, config.layers.len());
             layers.push(Layer::load(*kind, &config, source, &format!("model.layers.{i}"))?);

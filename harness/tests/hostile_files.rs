@@ -26,12 +26,14 @@ const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-0
 
 type Checked = Result<(), Failed>;
 
+type Test = fn() -> Checked;
+
 /// One thread, as the counter of bytes counts what all do.
 fn main() -> ExitCode {
     // A panic is reported with the damage that caused it, not where it happens.
     std::panic::set_hook(Box::new(|_| ()));
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
-    let tests: [(&str, fn() -> Checked); 18] = [
+    let tests: [(&str, Test); 18] = [
         ("bytes_are_counted", bytes_are_counted),
         ("undamaged_files_load", undamaged_files_load),
         ("truncated_at_every_length", truncated_at_every_length),

@@ -224,6 +224,8 @@ pub fn check(
             break;
         }
     }
+    // A case that failed had not said so.
+    witness::is_over();
     for outcome in tally.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
         outcome.judged.insert(Check::Hashes, tally.hashes.len());
         outcome.weakness = (gate.judges.weakness)(outcome, case_count(op, cases));

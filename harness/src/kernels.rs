@@ -21,11 +21,11 @@ pub struct Kernels {
     /// `(isa, x, length)`
     pub softmax: fn(Isa, &mut [f32], usize),
     /// `(isa, query, query_heads, cache, first_position, out)`
-    pub attention: fn(Isa, &[f32], usize, &KeyValueCache, usize, &mut [f32]),
+    pub attention: Attention,
     /// `(isa, bcx, conv, state, out)`
     pub short_conv: fn(Isa, &[f32], &ShortConv, &mut [f32], &mut [f32]),
     /// `(isa, projected, axis, conv, state, out)`
-    pub shift_sum: fn(Isa, &mut [f32], ShiftAxis, &ShortConv, &mut ShiftSumState, &mut [f32]),
+    pub shift_sum: ShiftSum,
     /// `(isa, gate, up)`
     pub silu_multiply: InPlace,
     /// `(isa, x, y)`
@@ -44,6 +44,12 @@ pub struct Kernels {
 
 /// `(isa, x, weight, bias, out)`
 pub type Linear = fn(Isa, &[f32], &Matrix, Option<&[f32]>, &mut [f32]);
+
+/// `(isa, query, query_heads, cache, first_position, out)`
+pub type Attention = fn(Isa, &[f32], usize, &KeyValueCache, usize, &mut [f32]);
+
+/// `(isa, projected, axis, conv, state, out)`
+pub type ShiftSum = fn(Isa, &mut [f32], ShiftAxis, &ShortConv, &mut ShiftSumState, &mut [f32]);
 
 /// `(isa, x, y)`: each element of `x` is replaced
 pub type InPlace = fn(Isa, &mut [f32], &[f32]);

@@ -3,12 +3,12 @@
 use lfm2_kernels::Isa;
 use lfm2_kernels::faults::reach;
 use lfm2_kernels::linear::{ElementType, Matrix};
-use lfm2_kernels::model::{Error, Logits, Model, Scratch, Sequence};
-use lfm2_kernels::ops::{self, KeyValueCache, RopeTable, ShiftAxis, ShiftSumState, ShortConv};
+use lfm2_kernels::model::Logits;
+use lfm2_kernels::ops::{self, RopeTable, ShiftAxis, ShortConv};
 use lfm2_kernels::simd::LANES;
 
 use super::{Class, Fault, Kind};
-use crate::kernels::Kernels;
+use crate::kernels::{Attention, Forward, Kernels, ShiftSum};
 
 const OURS: Kernels = Kernels::OURS;
 
@@ -65,12 +65,12 @@ pub const FAULTS: &[Fault] = &[
     fault("rope position off by one", Class::Indexing, ROPE, Kernels { rope: next_position, ..OURS }),
     fault("rope of the first head alone", Class::Indexing, ROPE, Kernels { rope: first_head, ..OURS }),
 
-    fault("attention sees the future", Class::Mask, ATTENTION, Kernels { attention: one_key_more, ..OURS }),
-    fault("attention misses the newest key", Class::Mask, ATTENTION, Kernels { attention: one_key_less, ..OURS }),
-    fault("attention prefill without a mask", Class::Mask, ATTENTION, Kernels { attention: no_mask, ..OURS }),
-    fault("attention heads mapped by remainder", Class::Indexing, ATTENTION, Kernels { attention: heads_by_remainder, ..OURS }),
-    fault("attention without scale", Class::Formula, ATTENTION, Kernels { attention: no_scale, ..OURS }),
-    fault("attention threads forget a head", Class::Threads, ATTENTION, Kernels { attention: last_head_missing, ..OURS }),
+    fault("attention sees the future", Class::Mask, ATTENTION, Kernels { attention: ONE_KEY_MORE, ..OURS }),
+    fault("attention misses the newest key", Class::Mask, ATTENTION, Kernels { attention: ONE_KEY_LESS, ..OURS }),
+    fault("attention prefill without a mask", Class::Mask, ATTENTION, Kernels { attention: NO_MASK, ..OURS }),
+    fault("attention heads mapped by remainder", Class::Indexing, ATTENTION, Kernels { attention: HEADS_BY_REMAINDER, ..OURS }),
+    fault("attention without scale", Class::Formula, ATTENTION, Kernels { attention: NO_SCALE, ..OURS }),
+    fault("attention threads forget a head", Class::Threads, ATTENTION, Kernels { attention: LAST_HEAD_MISSING, ..OURS }),
 
     fault("conv taps reversed", Class::Formula, CONVOLUTION, Kernels { short_conv: reversed_taps, ..OURS }),
     fault("conv gates swapped", Class::Formula, CONVOLUTION, Kernels { short_conv: swapped_gates, ..OURS }),
@@ -81,9 +81,9 @@ pub const FAULTS: &[Fault] = &[
     fault("conv stores padding in its state", Class::State, CONVOLUTION, Kernels { short_conv: padding_in_state, ..OURS }),
     fault("conv begins with zeros", Class::State, CONVOLUTION, Kernels { short_conv: state_not_read, ..OURS }),
 
-    fault("shift-and-sum shifts swapped", Class::Formula, SHIFT_SUM, Kernels { shift_sum: swapped_shifts, ..OURS }),
-    fault("shift-and-sum along the other axis", Class::Formula, SHIFT_SUM, Kernels { shift_sum: other_axis, ..OURS }),
-    fault("shift-and-sum state not written", Class::State, SHIFT_SUM, Kernels { shift_sum: sums_not_written, ..OURS }),
+    fault("shift-and-sum shifts swapped", Class::Formula, SHIFT_SUM, Kernels { shift_sum: SWAPPED_SHIFTS, ..OURS }),
+    fault("shift-and-sum along the other axis", Class::Formula, SHIFT_SUM, Kernels { shift_sum: OTHER_AXIS, ..OURS }),
+    fault("shift-and-sum state not written", Class::State, SHIFT_SUM, Kernels { shift_sum: SUMS_NOT_WRITTEN, ..OURS }),
 
     fault("silu_multiply swaps gate and up", Class::Formula, &["silu_multiply"], Kernels { silu_multiply: up_and_gate, ..OURS }),
     fault("silu_multiply counts its tail twice", Class::Tail, SILU, Kernels { silu_multiply: tail_twice, ..OURS }),
@@ -92,9 +92,9 @@ pub const FAULTS: &[Fault] = &[
     fault("argmax takes the last of equals", Class::Formula, &["argmax"], Kernels { argmax: last_of_equals, ..OURS }),
     fault("argmax stops at NaN", Class::Formula, &["argmax"], Kernels { argmax: stops_at_nan, ..OURS }),
 
-    fault("state of another slot", Class::State, MODEL, Kernels { forward: other_slot, ..OURS }),
-    fault("logits of another slot", Class::Indexing, MODEL, Kernels { forward: other_logits, ..OURS }),
-    fault("thread count changes a bit", Class::Threads, MODEL, Kernels { forward: bit_with_threads, ..OURS }),
+    fault("state of another slot", Class::State, MODEL, Kernels { forward: OTHER_SLOT, ..OURS }),
+    fault("logits of another slot", Class::Indexing, MODEL, Kernels { forward: OTHER_LOGITS, ..OURS }),
+    fault("thread count changes a bit", Class::Threads, MODEL, Kernels { forward: BIT_WITH_THREADS, ..OURS }),
 ];
 
 fn next_row(table: &Matrix, tokens: &[u32], out: &mut [f32]) {
@@ -358,44 +358,23 @@ fn first_head(isa: Isa, x: &mut [f32], heads: usize, table: &RopeTable) {
     }
 }
 
-fn one_key_more(
-    isa: Isa,
-    query: &[f32],
-    query_heads: usize,
-    cache: &KeyValueCache,
-    first_position: usize,
-    out: &mut [f32],
-) {
+const ONE_KEY_MORE: Attention = |isa, query, query_heads, cache, first_position, out| {
     let rows = out.len() / (query_heads * cache.head_dim());
     let later = usize::from(first_position + rows < cache.len());
     if later > 0 && rows > 0 {
         reach();
     }
     ops::attention(isa, query, query_heads, cache, first_position + later, out);
-}
+};
 
-fn one_key_less(
-    isa: Isa,
-    query: &[f32],
-    query_heads: usize,
-    cache: &KeyValueCache,
-    first_position: usize,
-    out: &mut [f32],
-) {
+const ONE_KEY_LESS: Attention = |isa, query, query_heads, cache, first_position, out| {
     if first_position > 0 {
         reach();
     }
     ops::attention(isa, query, query_heads, cache, first_position.saturating_sub(1), out);
-}
+};
 
-fn no_mask(
-    isa: Isa,
-    query: &[f32],
-    query_heads: usize,
-    cache: &KeyValueCache,
-    first_position: usize,
-    out: &mut [f32],
-) {
+const NO_MASK: Attention = |isa, query, query_heads, cache, first_position, out| {
     let row = query_heads * cache.head_dim();
     let last = first_position + (out.len() / row).saturating_sub(1);
     for (query, out) in query.chunks_exact(row).zip(out.chunks_exact_mut(row)) {
@@ -404,17 +383,10 @@ fn no_mask(
         }
         ops::attention(isa, query, query_heads, cache, last, out);
     }
-}
+};
 
 /// Query head `h` reads key head `h mod heads` instead of `h / group`.
-fn heads_by_remainder(
-    isa: Isa,
-    query: &[f32],
-    query_heads: usize,
-    cache: &KeyValueCache,
-    first_position: usize,
-    out: &mut [f32],
-) {
+const HEADS_BY_REMAINDER: Attention = |isa, query, query_heads, cache, first_position, out| {
     let (head_dim, heads) = (cache.head_dim(), cache.heads());
     let group = query_heads / heads;
     // The place among ours that reads the key head which head `h` should not.
@@ -434,37 +406,23 @@ fn heads_by_remainder(
     for (i, out) in out.iter_mut().enumerate() {
         *out = results[place(i)];
     }
-}
+};
 
-fn no_scale(
-    isa: Isa,
-    query: &[f32],
-    query_heads: usize,
-    cache: &KeyValueCache,
-    first_position: usize,
-    out: &mut [f32],
-) {
+const NO_SCALE: Attention = |isa, query, query_heads, cache, first_position, out| {
     reach();
     let root = (cache.head_dim() as f32).sqrt();
     let query: Vec<f32> = query.iter().map(|query| query * root).collect();
     ops::attention(isa, &query, query_heads, cache, first_position, out);
-}
+};
 
-fn last_head_missing(
-    isa: Isa,
-    query: &[f32],
-    query_heads: usize,
-    cache: &KeyValueCache,
-    first_position: usize,
-    out: &mut [f32],
-) {
+const LAST_HEAD_MISSING: Attention = |isa, query, query_heads, cache, first_position, out| {
     ops::attention(isa, query, query_heads, cache, first_position, out);
     if rayon::current_num_threads() > 1 && !out.is_empty() {
         reach();
         let head = out.len() - cache.head_dim();
         out[head..].fill(0.0);
     }
-}
+};
 
 fn reversed_taps(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], out: &mut [f32]) {
     if conv.length() > 1 {
@@ -539,48 +497,27 @@ fn state_not_read(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], ou
     ops::short_conv(isa, bcx, conv, state, out);
 }
 
-fn swapped_shifts(
-    isa: Isa,
-    projected: &mut [f32],
-    axis: ShiftAxis,
-    conv: &ShortConv,
-    state: &mut ShiftSumState,
-    out: &mut [f32],
-) {
+const SWAPPED_SHIFTS: ShiftSum = |isa, projected, axis, conv, state, out| {
     let mut swapped = chunks_swapped(projected, conv.width(), 1, 2);
     ops::shift_sum(isa, &mut swapped, axis, conv, state, out);
     projected.copy_from_slice(&chunks_swapped(&swapped, conv.width(), 1, 2));
-}
+};
 
-fn other_axis(
-    isa: Isa,
-    projected: &mut [f32],
-    axis: ShiftAxis,
-    conv: &ShortConv,
-    state: &mut ShiftSumState,
-    out: &mut [f32],
-) {
+const OTHER_AXIS: ShiftSum = |isa, projected, axis, conv, state, out| {
     reach();
     let other = match axis {
         ShiftAxis::Time => ShiftAxis::Feature,
         ShiftAxis::Feature => ShiftAxis::Time,
     };
     ops::shift_sum(isa, projected, other, conv, state, out);
-}
+};
 
-fn sums_not_written(
-    isa: Isa,
-    projected: &mut [f32],
-    axis: ShiftAxis,
-    conv: &ShortConv,
-    state: &mut ShiftSumState,
-    out: &mut [f32],
-) {
+const SUMS_NOT_WRITTEN: ShiftSum = |isa, projected, axis, conv, state, out| {
     reach();
     let sums = state.sums.clone();
     ops::shift_sum(isa, projected, axis, conv, state, out);
     state.sums = sums;
-}
+};
 
 fn up_and_gate(isa: Isa, gate: &mut [f32], up: &[f32]) {
     reach();
@@ -624,13 +561,7 @@ fn stops_at_nan(isa: Isa, x: &[f32]) -> usize {
 }
 
 /// A batched kernel that takes the first two sequences' states for each other's.
-fn other_slot(
-    model: &Model,
-    isa: Isa,
-    sequences: &mut [Sequence],
-    scratch: &mut Scratch,
-    logits: Logits,
-) -> Result<(), Error> {
+const OTHER_SLOT: Forward = |model, isa, sequences, scratch, logits| {
     if let [first, second, ..] = sequences {
         reach();
         std::mem::swap(first.state, second.state);
@@ -640,15 +571,9 @@ fn other_slot(
         std::mem::swap(first.state, second.state);
     }
     result
-}
+};
 
-fn other_logits(
-    model: &Model,
-    isa: Isa,
-    sequences: &mut [Sequence],
-    scratch: &mut Scratch,
-    logits: Logits,
-) -> Result<(), Error> {
+const OTHER_LOGITS: Forward = |model, isa, sequences, scratch, logits| {
     let vocabulary = model.config().vocabulary;
     match logits {
         Logits::Last(logits) if sequences.len() > 1 => {
@@ -659,15 +584,9 @@ fn other_logits(
         }
         logits => model.forward(isa, sequences, scratch, logits),
     }
-}
+};
 
-fn bit_with_threads(
-    model: &Model,
-    isa: Isa,
-    sequences: &mut [Sequence],
-    scratch: &mut Scratch,
-    mut logits: Logits,
-) -> Result<(), Error> {
+const BIT_WITH_THREADS: Forward = |model, isa, sequences, scratch, mut logits| {
     let lent = match &mut logits {
         Logits::All(logits) => Logits::All(logits),
         Logits::Last(logits) => Logits::Last(logits),
@@ -679,4 +598,4 @@ fn bit_with_threads(
         *last = last.next_up();
     }
     Ok(())
-}
+};

@@ -191,7 +191,7 @@ impl Outcome {
 /// A case that failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The case in one line, `operation:shape:instruction set:seed:fill`, and the number of threads unless it is 1.
+    /// The case in one line, `operation:shape:instruction set:seed:fill`, the number of threads unless it is 1, and where its guard is.
     pub case: String,
     /// What saw it.
     pub by: Check,
@@ -371,7 +371,7 @@ fn failure(plan: &Plan, op: &Op, failed: Failed) -> (Isa, Failure) {
     (isa, Failure { case: line(plan, op, isa), by, reason })
 }
 
-pub(crate) fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
+fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
     CaseLine { op: *op, isa, plan: plan.clone() }.to_string()
 }
 
@@ -485,7 +485,7 @@ fn judged_by_oracle(fill: Fill, elements: usize, errors: Errors) -> Vec<Check> {
 }
 
 /// Turns a panic into an error.
-pub(crate) fn caught<R>(what: &str, work: impl FnOnce() -> R) -> Result<R, String> {
+fn caught<R>(what: &str, work: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|panic| format!("{what} panicked: {}", panic_message(&*panic)))
 }
@@ -512,7 +512,7 @@ impl Gate {
     }
 
     /// Runs a case in a pool of this many threads; nothing may be written beside an output.
-    pub(crate) fn run(
+    fn run(
         &self,
         threads: usize,
         work: impl FnOnce() -> Vec<Output> + Send,
@@ -530,11 +530,7 @@ impl Gate {
         }
     }
 
-    pub(crate) fn same_outputs(
-        &self,
-        reference: &[Output],
-        outputs: &[Output],
-    ) -> Result<(), String> {
+    fn same_outputs(&self, reference: &[Output], outputs: &[Output]) -> Result<(), String> {
         for output in outputs {
             let reference = reference.iter().find(|reference| reference.name == output.name);
             let reference = reference.expect("other ways have no other outputs");

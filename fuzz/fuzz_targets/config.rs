@@ -109,12 +109,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     if mutator.below(16) == 0 {
         return fuzzer_mutate(data, size, max_size);
     }
-    // Most of what was kept is wrong in some way; a good file with an edit or two gets further.
-    let mut text = match mutator.below(2) {
-        0 => GOOD[mutator.below(GOOD.len())].clone(),
-        _ => data[..size].to_vec(),
-    };
-    mutator.json(&mut text, max_size);
+    let text = mutator.edited(&GOOD[..], &data[..size], max_size);
     store(data, &text, max_size)
 });
 

@@ -91,6 +91,17 @@ impl<'a> Mutator<'a> {
         all[self.below(all.len())]
     }
 
+    /// A good file, or the one that was kept, after an [edit](Self::json): most of what is kept is wrong in some way, so that a good one gets
+    /// further.
+    pub fn edited(&mut self, good: &[Vec<u8>], kept: &[u8], most: usize) -> Vec<u8> {
+        let mut text = match self.below(2) {
+            0 => good[self.below(good.len())].clone(),
+            _ => kept.to_vec(),
+        };
+        self.json(&mut text, most);
+        text
+    }
+
     /// Makes one to four edits, most often one. The text may get up to `most` bytes long, but seldom much longer than it is: long texts are slow.
     pub fn json(&mut self, text: &mut Vec<u8>, most: usize) {
         let longer = if self.below(32) == 0 { most } else { text.len() + 512 };

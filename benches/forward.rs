@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lfm2_benches::{Case, Extent, Measurement, Options, Report, Session, Work, Workload, time};
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, LayerKind, Logits, Model, Scratch, Sequence, State, Synthetic};
 use lfm2_kernels::ops::CacheElement;
 use serde::Serialize;
@@ -16,10 +16,10 @@ fn main() {
 
 fn run(options: Options) {
     let mut session = Session::new(options);
-    let formats: &[ElementType] = match session.options.extent() {
-        Extent::Quick => &[ElementType::F32],
-        Extent::Usual => &[ElementType::F32, ElementType::Bf16],
-        Extent::Full => &[ElementType::F32, ElementType::Bf16, ElementType::F16],
+    let formats: &[WeightFormat] = match session.options.extent() {
+        Extent::Quick => &[WeightFormat::F32],
+        Extent::Usual => &[WeightFormat::F32, WeightFormat::Bf16],
+        Extent::Full => &[WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16],
     };
     let states = RefCell::default();
     let mut measurements = Vec::new();
@@ -43,7 +43,7 @@ fn config() -> Config {
 
 fn cases<'a>(
     options: &Options,
-    format: ElementType,
+    format: WeightFormat,
     model: &'a OnceCell<Model>,
     states: &'a RefCell<Vec<Snapshot>>,
 ) -> Vec<Case<'a>> {
@@ -77,7 +77,7 @@ fn cases<'a>(
     cases
 }
 
-fn work(format: ElementType, context: usize, rows: usize) -> Work {
+fn work(format: WeightFormat, context: usize, rows: usize) -> Work {
     let config = config();
     let (width, key_value_width) = (config.hidden_size, config.key_value_width());
     let (conv_layers, attention_layers) =
@@ -92,7 +92,7 @@ fn work(format: ElementType, context: usize, rows: usize) -> Work {
     Work {
         rows,
         operations: (2 * (rows * weights + head) + attention) as u64,
-        bytes: (format.bytes() * (weights + head) + 4 * cache) as u64,
+        bytes: (format.bytes(weights + head) + 4 * cache) as u64,
     }
 }
 

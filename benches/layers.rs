@@ -12,7 +12,7 @@ use lfm2_benches::{
     Case, Extent, Measurement, Options, Report, Session, Work, Workload, beyond_cache, time, values,
 };
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{
     BlockBuffers, Config, ConvState, LayerKind, LayerState, Mixer, Scratch, Synthetic,
 };
@@ -188,7 +188,7 @@ impl Layers {
             LayerKind::Conv => &self.conv,
             LayerKind::Attention => &self.attention,
         };
-        let source = Synthetic::new(1, ElementType::F32);
+        let source = Synthetic::new(1, WeightFormat::F32);
         let layer = |index| {
             let name = format!("model.layers.{index}");
             Layer {

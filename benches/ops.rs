@@ -10,7 +10,7 @@ use lfm2_benches::{
     matrices, values,
 };
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::{ElementType, Matrix};
+use lfm2_kernels::linear::{Matrix, WeightFormat};
 use lfm2_kernels::ops::{
     CacheElement, KeyValueCache, RopeTable, ShortConv, add, argmax, attention, embedding, linear,
     multiply, rms_norm, rope, short_conv, silu_multiply, softmax,
@@ -73,15 +73,15 @@ struct Weights {
 }
 
 impl Weights {
-    fn get(&self, element: ElementType, [outputs, inputs]: [usize; 2]) -> Rc<[Matrix]> {
+    fn get(&self, format: WeightFormat, [outputs, inputs]: [usize; 2]) -> Rc<[Matrix]> {
         let is_it = |weight: &Matrix| {
-            weight.element() == element && [weight.outputs(), weight.inputs()] == [outputs, inputs]
+            weight.format() == format && [weight.outputs(), weight.inputs()] == [outputs, inputs]
         };
         let mut last = self.last.borrow_mut();
         if !last.as_ref().is_some_and(|weights| is_it(&weights[0])) {
             // The old ones go before the new ones come.
             *last = None;
-            *last = Some(matrices(element, outputs, inputs).into());
+            *last = Some(matrices(format, outputs, inputs).into());
         }
         last.clone().expect("made above")
     }
@@ -142,14 +142,14 @@ fn cases<'a>(options: &Options, weights: &'a Weights) -> Vec<Case<'a>> {
             }
         }
     }
-    for element in formats(options) {
+    for format in formats(options) {
         for shape in SHAPES.into_iter().chain([HEAD]) {
             for isa in options.isas() {
-                if shape == HEAD && element != ElementType::F16 {
-                    cases.push(embedding_case(isa, element, weights));
+                if shape == HEAD && format != WeightFormat::F16 {
+                    cases.push(embedding_case(isa, format, weights));
                 }
                 for &rows in rows_of_linear(options, shape) {
-                    cases.push(linear_case(isa, element, shape, rows, weights));
+                    cases.push(linear_case(isa, format, shape, rows, weights));
                 }
             }
         }
@@ -157,10 +157,10 @@ fn cases<'a>(options: &Options, weights: &'a Weights) -> Vec<Case<'a>> {
     cases
 }
 
-fn formats(options: &Options) -> Vec<ElementType> {
+fn formats(options: &Options) -> Vec<WeightFormat> {
     match options.extent() {
-        Extent::Quick => vec![ElementType::F32, ElementType::Bf16],
-        _ => vec![ElementType::F32, ElementType::Bf16, ElementType::F16],
+        Extent::Quick => vec![WeightFormat::F32, WeightFormat::Bf16],
+        _ => vec![WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16],
     }
 }
 
@@ -352,16 +352,20 @@ fn attention_case<'a>(isa: Isa, element: CacheElement, context: usize, rows: usi
 }
 
 /// Scattered rows of the embedding, which is not in a cache.
-fn embedding_case(isa: Isa, element: ElementType, weights: &Weights) -> Case<'_> {
+fn embedding_case(isa: Isa, format: WeightFormat, weights: &Weights) -> Case<'_> {
     let rows = ROWS[0];
     Case {
         op: "embedding",
         isa,
-        format: element.name(),
+        format: format.name(),
         shape: format!("{rows}x{WIDTH}"),
-        work: Work { rows, operations: 0, bytes: (rows * WIDTH * (element.bytes() + 4)) as u64 },
+        work: Work {
+            rows,
+            operations: 0,
+            bytes: (rows * (format.bytes(WIDTH) + 4 * WIDTH)) as u64,
+        },
         prepare: Box::new(move || {
-            let table = weights.get(element, HEAD);
+            let table = weights.get(format, HEAD);
             workload(vec![0.0; rows * WIDTH], move |_, rows, turn, out| {
                 let mut tokens = [0; ROWS[0]];
                 for (i, token) in tokens.iter_mut().enumerate() {
@@ -375,7 +379,7 @@ fn embedding_case(isa: Isa, element: ElementType, weights: &Weights) -> Case<'_>
 
 fn linear_case(
     isa: Isa,
-    element: ElementType,
+    format: WeightFormat,
     [outputs, inputs]: [usize; 2],
     rows: usize,
     weights: &Weights,
@@ -383,11 +387,11 @@ fn linear_case(
     Case {
         op: "linear",
         isa,
-        format: element.name(),
+        format: format.name(),
         shape: format!("{rows}x{outputs}x{inputs}"),
-        work: linear_work(element, [outputs, inputs], rows),
+        work: linear_work(format, [outputs, inputs], rows),
         prepare: Box::new(move || {
-            let weights = weights.get(element, [outputs, inputs]);
+            let weights = weights.get(format, [outputs, inputs]);
             let x = values("x", rows * inputs);
             workload(vec![0.0; rows * outputs], move |isa, rows, turn, out| {
                 let weight = &weights[turn % weights.len()];
@@ -398,11 +402,11 @@ fn linear_case(
     }
 }
 
-fn linear_work(element: ElementType, [outputs, inputs]: [usize; 2], rows: usize) -> Work {
+fn linear_work(format: WeightFormat, [outputs, inputs]: [usize; 2], rows: usize) -> Work {
     Work {
         rows,
         operations: (2 * rows * outputs * inputs) as u64,
-        bytes: (outputs * inputs * element.bytes() + 4 * rows * (inputs + outputs)) as u64,
+        bytes: (format.bytes(outputs * inputs) + 4 * rows * (inputs + outputs)) as u64,
     }
 }
 
@@ -485,11 +489,11 @@ fn shares(options: &Options, isas: &[Isa], memory: &[f32]) -> Vec<Share> {
     let [prompt, decoded] = ROWS;
     let mut shares = Vec::new();
     for shape in SHAPES {
-        share_of_multiply_add(options, isas, ElementType::F32, shape, prompt, &mut shares);
+        share_of_multiply_add(options, isas, WeightFormat::F32, shape, prompt, &mut shares);
     }
-    for element in [ElementType::F32, ElementType::Bf16] {
+    for format in [WeightFormat::F32, WeightFormat::Bf16] {
         for shape in SHAPES.into_iter().chain([HEAD]) {
-            share_of_read(options, isas, element, shape, decoded, memory, &mut shares);
+            share_of_read(options, isas, format, shape, decoded, memory, &mut shares);
         }
     }
     shares.sort_by_key(|share| {
@@ -504,20 +508,18 @@ const READ: &str = "read";
 fn share_of_multiply_add(
     options: &Options,
     isas: &[Isa],
-    element: ElementType,
+    format: WeightFormat,
     shape: [usize; 2],
     rows: usize,
     shares: &mut Vec<Share>,
 ) {
     const ROUNDS: usize = 21;
-    let wanted: Vec<_> = isas
-        .iter()
-        .filter(|isa| options.matches(&linear_id(**isa, element, shape, rows)))
-        .collect();
+    let wanted: Vec<_> =
+        isas.iter().filter(|isa| options.matches(&linear_id(**isa, format, shape, rows))).collect();
     if wanted.is_empty() {
         return;
     }
-    let mut layer = Layer::new(element, shape, rows);
+    let mut layer = Layer::new(format, shape, rows);
     for &&isa in &wanted {
         let (mut ceilings, mut reached) = (Vec::new(), Vec::new());
         layer.seconds(isa, 1);
@@ -532,21 +534,19 @@ fn share_of_multiply_add(
 fn share_of_read(
     options: &Options,
     isas: &[Isa],
-    element: ElementType,
+    format: WeightFormat,
     shape: [usize; 2],
     rows: usize,
     memory: &[f32],
     shares: &mut Vec<Share>,
 ) {
     const ROUNDS: usize = 9;
-    let wanted: Vec<_> = isas
-        .iter()
-        .filter(|isa| options.matches(&linear_id(**isa, element, shape, rows)))
-        .collect();
+    let wanted: Vec<_> =
+        isas.iter().filter(|isa| options.matches(&linear_id(**isa, format, shape, rows))).collect();
     if wanted.is_empty() {
         return;
     }
-    let mut layer = Layer::new(element, shape, rows);
+    let mut layer = Layer::new(format, shape, rows);
     let copies = layer.weights.len();
     for &&isa in &wanted {
         let (mut ceilings, mut reached) = (Vec::new(), Vec::new());
@@ -560,14 +560,14 @@ fn share_of_read(
     }
 }
 
-fn linear_id(isa: Isa, element: ElementType, [outputs, inputs]: [usize; 2], rows: usize) -> String {
+fn linear_id(isa: Isa, format: WeightFormat, [outputs, inputs]: [usize; 2], rows: usize) -> String {
     let threads = rayon::current_num_threads();
-    format!("linear/{isa}/{}/{rows}x{outputs}x{inputs}/{threads}", element.name())
+    format!("linear/{isa}/{}/{rows}x{outputs}x{inputs}/{threads}", format.name())
 }
 
 /// A linear layer with weights that no cache holds.
 struct Layer {
-    element: ElementType,
+    format: WeightFormat,
     shape: [usize; 2],
     rows: usize,
     work: Work,
@@ -578,13 +578,13 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(element: ElementType, [outputs, inputs]: [usize; 2], rows: usize) -> Self {
+    fn new(format: WeightFormat, [outputs, inputs]: [usize; 2], rows: usize) -> Self {
         Self {
-            element,
+            format,
             shape: [outputs, inputs],
             rows,
-            work: linear_work(element, [outputs, inputs], rows),
-            weights: matrices(element, outputs, inputs),
+            work: linear_work(format, [outputs, inputs], rows),
+            weights: matrices(format, outputs, inputs),
             x: values("x", rows * inputs),
             out: vec![0.0; rows * outputs],
             turn: 0,
@@ -617,7 +617,7 @@ impl Share {
         let (ceiling, reached) = (Spread::of(ceilings), Spread::of(reached));
         Self {
             isa: isa.name(),
-            format: layer.element.name(),
+            format: layer.format.name(),
             shape: format!("{}x{outputs}x{inputs}", layer.rows),
             of,
             percent: Spread { median: 100.0 * reached.median / ceiling.median, ..ratios },

@@ -58,7 +58,7 @@ fuzz_target!(|data: &[u8]| {
     for name in checkpoint.names() {
         if let Ok(Some(tensor)) = checkpoint.tensor(name, &[]) {
             let elements: usize = tensor.shape.iter().product();
-            assert_eq!(tensor.bytes.len(), elements * tensor.element.bytes(), "{name}");
+            assert_eq!(tensor.bytes.len(), tensor.format.bytes(elements), "{name}");
             total += tensor.bytes.len();
         }
     }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use lfm2_fuzz::model::{self, Weights};
 use lfm2_fuzz::mutate::{Mutator, store};
 use lfm2_fuzz::{limited, replace};
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, Error, Model, Tensor, Tensors};
 use libfuzzer_sys::{fuzz_crossover, fuzz_mutator, fuzz_target, fuzzer_mutate};
 use serde_json::Value;
@@ -57,7 +57,7 @@ struct Known(Weights);
 impl Tensors for Known {
     fn tensor(&self, name: &str, _shape: &[usize]) -> Result<Option<Tensor<'_>>, Error> {
         Ok(self.0.get(name).map(|(shape, bytes)| Tensor {
-            element: ElementType::Bf16,
+            format: WeightFormat::Bf16,
             shape: shape.clone(),
             bytes: bytes.into(),
         }))

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{
     Config, Description, Error, LayerKind, Model, Synthetic, Tensor, Tensors,
 };
@@ -96,7 +96,7 @@ struct Recorder(RefCell<Weights>);
 
 impl Tensors for Recorder {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor<'_>>, Error> {
-        let synthetic = Synthetic::new(1, ElementType::Bf16);
+        let synthetic = Synthetic::new(1, WeightFormat::Bf16);
         let tensor = synthetic.tensor(name, shape)?;
         Ok(tensor.map(|Tensor { element, shape, bytes }| {
             let bytes = bytes.into_owned();

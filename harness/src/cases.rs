@@ -3,13 +3,14 @@
 use std::fmt;
 
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::{WeightFormat, blocks};
 use proptest::sample::select;
 use proptest::strategy::{BoxedStrategy, Strategy, Union};
 
 use crate::buffer::Buffer;
 use crate::compare::Errors;
 use crate::data::Data;
+use crate::golden::widen;
 use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
 use crate::plan::Check;
@@ -198,28 +199,9 @@ struct Weights {
 
 impl Weights {
     /// Rounds `values` to the format.
-    fn new(element: ElementType, values: &[f32]) -> Self {
-        use half::{bf16, f16};
-        match element {
-            ElementType::F32 => Self {
-                bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-                widened: values.to_vec(),
-            },
-            ElementType::F16 => {
-                let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
-                Self {
-                    bytes: narrow.iter().flat_map(|value| value.to_le_bytes()).collect(),
-                    widened: narrow.iter().map(|value| value.to_f32()).collect(),
-                }
-            }
-            ElementType::Bf16 => {
-                let narrow: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
-                Self {
-                    bytes: narrow.iter().flat_map(|value| value.to_le_bytes()).collect(),
-                    widened: narrow.iter().map(|value| value.to_f32()).collect(),
-                }
-            }
-        }
+    fn new(format: WeightFormat, values: &[f32]) -> Self {
+        let bytes = blocks::encode(format, values);
+        Self { widened: widen(format, &bytes), bytes }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use lfm2_kernels::Isa;
 use lfm2_kernels::format::Checkpoint;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::{WeightFormat, blocks};
 use lfm2_kernels::model::{self, Config, Description, Logits, Model, Scratch, Sequence, Tensor};
 use lfm2_kernels::ops::{CacheElement, ShiftAxis};
 use safetensors::{Dtype, SafeTensors};
@@ -170,17 +170,17 @@ impl GoldenFile {
         let Some(Entry { dtype, shape, range }) = self.tensors.get(name) else {
             return Ok(None);
         };
-        let element = match dtype {
-            Dtype::F32 => ElementType::F32,
-            Dtype::F16 => ElementType::F16,
-            Dtype::BF16 => ElementType::Bf16,
+        let format = match dtype {
+            Dtype::F32 => WeightFormat::F32,
+            Dtype::F16 => WeightFormat::F16,
+            Dtype::BF16 => WeightFormat::Bf16,
             other => {
                 let (name, found) = (name.to_string(), format!("{other:?}"));
-                return Err(model::Error::ElementType { name, found });
+                return Err(model::Error::TensorType { name, found });
             }
         };
         let bytes = self.bytes[range.clone()].into();
-        Ok(Some(Tensor { element, shape: shape.clone(), bytes }))
+        Ok(Some(Tensor { format, shape: shape.clone(), bytes }))
     }
 
     /// A tensor of weights in F32, F16 or BF16, widened exactly.
@@ -190,9 +190,9 @@ impl GoldenFile {
     /// As [`f32`](Self::f32).
     pub fn widened(&self, name: &str) -> Result<Vec<f32>, Error> {
         let tensor = self.weight(name).map_err(|error| self.wrong(error.to_string()))?;
-        let Tensor { element, bytes, .. } =
+        let Tensor { format, bytes, .. } =
             tensor.ok_or_else(|| self.wrong(format!("has no tensor {name}")))?;
-        Ok(widen(element, &bytes))
+        Ok(widen(format, &bytes))
     }
 
     fn typed(&self, name: &str, expected: Dtype) -> Result<&[u8], Error> {
@@ -213,12 +213,14 @@ impl GoldenFile {
 }
 
 /// Little-endian weights as numbers, exactly: apart from the kernels' own code, which must not be its own judge.
-pub fn widen(element: ElementType, bytes: &[u8]) -> Vec<f32> {
+pub fn widen(format: WeightFormat, bytes: &[u8]) -> Vec<f32> {
     let pairs = || bytes.as_chunks().0.iter().copied();
-    match element {
-        ElementType::F32 => bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
-        ElementType::F16 => pairs().map(f16::from_le_bytes).map(f32::from).collect(),
-        ElementType::Bf16 => pairs().map(bf16::from_le_bytes).map(f32::from).collect(),
+    match format {
+        WeightFormat::F32 => bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
+        WeightFormat::F16 => pairs().map(f16::from_le_bytes).map(f32::from).collect(),
+        WeightFormat::Bf16 => pairs().map(bf16::from_le_bytes).map(f32::from).collect(),
+        // Held to gguf-py's bits by the vectors in `fixtures/`.
+        _ => blocks::decode(format, bytes),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Small random models and prompts: what must hold for every model is tried on them.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{
     Config, ConvState, Description, Error, LayerKind, LayerState, Model, State, Synthetic, Tensor,
     Tensors,
@@ -20,7 +21,7 @@ pub struct RandomModel {
     /// The shape.
     pub config: Config,
     /// In what the weights are stored.
-    pub element: ElementType,
+    pub format: WeightFormat,
     /// From what the weights are made.
     pub seed: u64,
 }
@@ -46,7 +47,7 @@ impl RandomModel {
             rope_theta: 1e6,
             tied_embedding: true,
         };
-        Self { config, element: ElementType::F32, seed: 1 }
+        Self { config, format: WeightFormat::F32, seed: 1 }
     }
 
     /// The model.
@@ -65,12 +66,12 @@ impl RandomModel {
     /// As [`model`](Self::model).
     pub fn recorded(&self) -> (Model, Weights) {
         let recorder = Recorder {
-            source: Synthetic::new(self.seed, self.element),
+            source: Synthetic::new(self.seed, self.format),
             weights: RefCell::default(),
         };
         let model = Model::new(self.config.clone(), &recorder)
             .unwrap_or_else(|error| panic!("{self:?}: {error}"));
-        (model, Weights { element: self.element, tensors: recorder.weights.into_inner() })
+        (model, Weights { tensors: recorder.weights.into_inner() })
     }
 
     /// The same model in 64 bits.
@@ -116,21 +117,19 @@ pub fn oracle_description(description: Description) -> oracle::Description {
 
 /// The weights of a model, as stored.
 pub struct Weights {
-    /// In what they are stored.
-    pub element: ElementType,
-    /// Shape and bytes of each tensor.
+    /// Each tensor.
     pub tensors: StoredTensors,
 }
 
-/// Shapes and little-endian bytes by name.
-pub type StoredTensors = HashMap<String, (Vec<usize>, Vec<u8>)>;
+/// Tensors by name.
+pub type StoredTensors = HashMap<String, Tensor<'static>>;
 
 impl Weights {
     /// The weights as numbers.
     fn widened(&self) -> oracle::Tensors {
-        let widened = |(name, (shape, bytes)): (&String, &(Vec<usize>, Vec<u8>))| {
-            let values = widen(self.element, bytes).into_iter().map(f64::from);
-            (name.clone(), (shape.clone(), values.collect()))
+        let widened = |(name, tensor): (&String, &Tensor)| {
+            let values = widen(tensor.format, &tensor.bytes).into_iter().map(f64::from);
+            (name.clone(), (tensor.shape.clone(), values.collect()))
         };
         self.tensors.iter().map(widened).collect()
     }
@@ -146,7 +145,9 @@ impl Tensors for Recorder {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor<'_>>, Error> {
         let tensor = self.source.tensor(name, shape)?;
         if let Some(tensor) = &tensor {
-            let kept = (tensor.shape.clone(), tensor.bytes.to_vec());
+            let Tensor { format, shape, bytes } = tensor;
+            let bytes = Cow::Owned(bytes.to_vec());
+            let kept = Tensor { format: *format, shape: shape.clone(), bytes };
             self.weights.borrow_mut().insert(name.to_string(), kept);
         }
         Ok(tensor)

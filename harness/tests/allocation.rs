@@ -7,7 +7,7 @@ use std::sync::{Barrier, LazyLock};
 
 use lfm2_harness::random_model::{RandomModel, VOCABULARY};
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, Description, Logits, Model, Scratch, Sequence, State};
 use lfm2_kernels::ops::{CacheElement, ShiftAxis, argmax};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -29,11 +29,11 @@ fn main() -> ExitCode {
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let mut trials = vec![Trial::test("allocation::is_seen", is_seen)];
     let models = [
-        (Description::Lfm2, ElementType::F32),
-        (Description::Lfm2, ElementType::Bf16),
-        (Description::Lfm2, ElementType::F16),
-        (Description::Issue22287 { shift_axis: ShiftAxis::Time }, ElementType::F32),
-        (Description::Issue22287 { shift_axis: ShiftAxis::Feature }, ElementType::F32),
+        (Description::Lfm2, WeightFormat::F32),
+        (Description::Lfm2, WeightFormat::Bf16),
+        (Description::Lfm2, WeightFormat::F16),
+        (Description::Issue22287 { shift_axis: ShiftAxis::Time }, WeightFormat::F32),
+        (Description::Issue22287 { shift_axis: ShiftAxis::Feature }, WeightFormat::F32),
     ];
     for (description, element) in models {
         let kind = match description {
@@ -79,11 +79,11 @@ static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
     pools
 });
 
-fn decode_in_every_way(description: Description, element: ElementType) -> Result<(), Failed> {
+fn decode_in_every_way(description: Description, format: WeightFormat) -> Result<(), Failed> {
     let small = RandomModel::small(description);
     // Wide enough that threads share the work.
     let config = Config { hidden_size: 128, feed_forward_width: 512, ..small.config };
-    let model = RandomModel { config, element, ..small }.model();
+    let model = RandomModel { config, format, ..small }.model();
     for cache in [CacheElement::F32, CacheElement::F16] {
         let mut state = model.new_state(PROMPT + TOKENS + 1, cache);
         let prompt = [5; PROMPT];

@@ -9,7 +9,9 @@ use lfm2_harness::golden::ModelGolden;
 use lfm2_harness::random_model::{RandomModel, VOCABULARY, state_values};
 use lfm2_kernels::Isa;
 use lfm2_kernels::format::Checkpoint;
-use lfm2_kernels::model::{Config, Description, Error, Logits, Model, Scratch, Sequence, State};
+use lfm2_kernels::model::{
+    Config, Description, Error, Logits, Model, Scratch, Sequence, State, Tensor,
+};
 use lfm2_kernels::ops::{CacheElement, ShiftAxis};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -48,7 +50,9 @@ type Change<'a> = &'a dyn Fn(&mut Stored);
 fn stored() -> Stored {
     let (_, weights) = RandomModel::small(Description::Lfm2).recorded();
     let tensors = weights.tensors.into_iter();
-    tensors.map(|(name, (shape, bytes))| (name, Dtype::F32, shape, bytes)).collect()
+    tensors
+        .map(|(name, Tensor { shape, bytes, .. })| (name, Dtype::F32, shape, bytes.to_vec()))
+        .collect()
 }
 
 fn serialize(tensors: &Stored) -> Vec<u8> {
@@ -170,7 +174,7 @@ fn a_wrong_type_is_refused() {
         }
         let folder = folder(&config().to_string(), &serialize(&tensors));
         let error = refusal(folder.path());
-        assert!(matches!(error, Error::ElementType { .. }), "{error:?}");
+        assert!(matches!(error, Error::TensorType { .. }), "{error:?}");
         says(&error, &[&format!("{dtype:?}"), "expected F32, F16 or BF16"]);
     }
 }

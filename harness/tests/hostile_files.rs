@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lfm2_harness::random_model::{RandomModel, VOCABULARY};
-use lfm2_kernels::linear::ElementType;
-use lfm2_kernels::model::{Config, Description, Error, LayerKind, Model};
+use lfm2_kernels::linear::WeightFormat;
+use lfm2_kernels::model::{Config, Description, Error, LayerKind, Model, Tensor};
 use libtest_mimic::{Arguments, Failed, Trial};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -141,7 +141,7 @@ impl Folder {
             }
             Error::MissingTensor { name }
             | Error::Shape { name, .. }
-            | Error::ElementType { name, .. } => message.contains(name),
+            | Error::TensorType { name, .. } => message.contains(name),
             _ => false,
         };
         match named {
@@ -171,7 +171,7 @@ fn model() -> RandomModel {
         feed_forward_width: 16,
         ..RandomModel::small(Description::Lfm2).config
     };
-    RandomModel { config, element: ElementType::Bf16, seed: 1 }
+    RandomModel { config, format: WeightFormat::Bf16, seed: 1 }
 }
 
 /// The configuration of [`model`].
@@ -211,7 +211,8 @@ fn issue_config() -> Value {
 fn tensors() -> Vec<(String, Vec<usize>, Vec<u8>)> {
     let (_, weights) = model().recorded();
     let tensors = weights.tensors.into_iter();
-    let mut tensors: Vec<_> = tensors.map(|(name, (shape, bytes))| (name, shape, bytes)).collect();
+    let mut tensors: Vec<_> =
+        tensors.map(|(name, Tensor { shape, bytes, .. })| (name, shape, bytes.to_vec())).collect();
     tensors.sort();
     tensors
 }

@@ -5,9 +5,12 @@
 //! reads memory in one straight line.
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 mod matrix;
 mod multiply;
 pub(crate) mod tile;
+mod weight_format;
 
-pub use matrix::{ElementType, Matrix};
+pub use matrix::Matrix;
 pub use multiply::linear;
+pub use weight_format::{Activations, WeightFormat};

@@ -3,11 +3,11 @@
 //! ```
 //! use lfm2_kernels::Isa;
 //! use lfm2_kernels::model::{Config, Logits, Model, Scratch, Sequence, Synthetic};
-//! use lfm2_kernels::linear::ElementType;
+//! use lfm2_kernels::linear::WeightFormat;
 //! use lfm2_kernels::ops::{CacheElement, argmax};
 //!
 //! let config = Config { vocabulary: 32, hidden_size: 64, feed_forward_width: 96, ..Config::preset("350m")? };
-//! let model = Model::new(config, &Synthetic::new(7, ElementType::F32))?;
+//! let model = Model::new(config, &Synthetic::new(7, WeightFormat::F32))?;
 //! let (isa, mut scratch) = (Isa::best(), Scratch::default());
 //! let mut state = model.new_state(128, CacheElement::F32);
 //! let mut logits = vec![0.0; 32];

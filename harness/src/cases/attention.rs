@@ -1,5 +1,5 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::ops::{CacheElement, KeyValueCache};
 use proptest::strategy::{BoxedStrategy, Strategy};
 
@@ -83,8 +83,8 @@ fn make(element: CacheElement, shape: &Shape, data: Data) -> Box<dyn Case> {
     let (context, query_heads) = (first_position + rows, key_value_heads * group);
     let row = key_value_heads * head_dim;
     let stored_as = match element {
-        CacheElement::F32 => ElementType::F32,
-        CacheElement::F16 => ElementType::F16,
+        CacheElement::F32 => WeightFormat::F32,
+        CacheElement::F16 => WeightFormat::F16,
     };
     let keys = data.factors("keys", context * row);
     let values = data.values("values", context * row);

@@ -1,5 +1,5 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::{ElementType, Matrix};
+use lfm2_kernels::linear::{Matrix, WeightFormat};
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, between, shapes};
@@ -27,10 +27,10 @@ const fn op(
     }
 }
 
-pub const F32: Op = op("embedding_f32", "f32", |shape, data| make(ElementType::F32, shape, data));
-pub const F16: Op = op("embedding_f16", "f16", |shape, data| make(ElementType::F16, shape, data));
+pub const F32: Op = op("embedding_f32", "f32", |shape, data| make(WeightFormat::F32, shape, data));
+pub const F16: Op = op("embedding_f16", "f16", |shape, data| make(WeightFormat::F16, shape, data));
 pub const BF16: Op =
-    op("embedding_bf16", "bf16", |shape, data| make(ElementType::Bf16, shape, data));
+    op("embedding_bf16", "bf16", |shape, data| make(WeightFormat::Bf16, shape, data));
 
 fn fixed_shapes() -> Vec<Shape> {
     let no_tokens = Shape::from([0, 5, 7]);
@@ -52,11 +52,11 @@ struct Embedding {
     data: Data,
 }
 
-fn make(element: ElementType, shape: &Shape, data: Data) -> Box<dyn Case> {
+fn make(format: WeightFormat, shape: &Shape, data: Data) -> Box<dyn Case> {
     let [tokens, vocabulary, width] = shape.sizes();
-    let weights = Weights::new(element, &data.values("table", vocabulary * width));
+    let weights = Weights::new(format, &data.values("table", vocabulary * width));
     Box::new(Embedding {
-        table: Matrix::from_le_bytes(element, vocabulary, width, &weights.bytes),
+        table: Matrix::from_le_bytes(format, vocabulary, width, &weights.bytes),
         tokens: data.indices("tokens", tokens, vocabulary),
         width,
         widened: weights.widened,

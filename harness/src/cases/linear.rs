@@ -1,5 +1,5 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::{ElementType, Matrix};
+use lfm2_kernels::linear::{Matrix, WeightFormat};
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, among, between, one_of, shapes};
@@ -20,9 +20,9 @@ const fn op(
     Op { name, format, checks, dimensions, fixed_shapes, drawn_shapes, make }
 }
 
-pub const F32: Op = op("linear_f32", "f32", |shape, data| make(ElementType::F32, shape, data));
-pub const F16: Op = op("linear_f16", "f16", |shape, data| make(ElementType::F16, shape, data));
-pub const BF16: Op = op("linear_bf16", "bf16", |shape, data| make(ElementType::Bf16, shape, data));
+pub const F32: Op = op("linear_f32", "f32", |shape, data| make(WeightFormat::F32, shape, data));
+pub const F16: Op = op("linear_f16", "f16", |shape, data| make(WeightFormat::F16, shape, data));
+pub const BF16: Op = op("linear_bf16", "bf16", |shape, data| make(WeightFormat::Bf16, shape, data));
 
 fn fixed_shapes() -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 5, 7, 0])];
@@ -75,13 +75,13 @@ struct Linear {
     data: Data,
 }
 
-fn make(element: ElementType, shape: &Shape, data: Data) -> Box<dyn Case> {
+fn make(format: WeightFormat, shape: &Shape, data: Data) -> Box<dyn Case> {
     let [rows, inputs, outputs, bias] = shape.sizes();
-    let weights = Weights::new(element, &data.factors("weight", outputs * inputs));
+    let weights = Weights::new(format, &data.factors("weight", outputs * inputs));
     Box::new(Linear {
         x: data.values("x", rows * inputs),
         rows,
-        weight: Matrix::from_le_bytes(element, outputs, inputs, &weights.bytes),
+        weight: Matrix::from_le_bytes(format, outputs, inputs, &weights.bytes),
         widened: weights.widened,
         bias: (bias == 1).then(|| data.values("bias", outputs)),
         data,

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{
     Config, ConvState, Description, LayerKind, LayerState, Logits, Model, Scratch, Sequence, State,
 };
@@ -54,7 +54,7 @@ const DESCRIPTIONS: [Description; 3] = [
     Description::Issue22287 { shift_axis: ShiftAxis::Feature },
 ];
 
-const FORMATS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
+const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16];
 
 const CACHES: [CacheElement; 2] = [CacheElement::F32, CacheElement::F16];
 
@@ -170,7 +170,7 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
         rope_theta: theta as f64,
         tied_embedding: true,
     };
-    let random = RandomModel { config, element: FORMATS[format], seed: data.seed };
+    let random = RandomModel { config, format: FORMATS[format], seed: data.seed };
     let tokens = |name: &str, count: usize| data.indices(name, count, VOCABULARY);
     let lengths = data.stream("neighbours");
     let neighbour =

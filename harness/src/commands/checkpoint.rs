@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use lfm2_harness::machine::Machine;
-use lfm2_kernels::linear::ElementType;
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, Error, LayerKind, Model, Synthetic};
 
 use super::output::bytes;
@@ -66,14 +66,14 @@ impl Checkpoint {
 
     fn make(&self, report: impl FnMut(usize, usize)) -> Result<Model, Failure> {
         let config = Config::preset(&self.name())?;
-        let element = match self.weights.unwrap_or(Weights::F32) {
-            Weights::F32 => ElementType::F32,
-            Weights::Bf16 => ElementType::Bf16,
-            Weights::F16 => ElementType::F16,
+        let format = match self.weights.unwrap_or(Weights::F32) {
+            Weights::F32 => WeightFormat::F32,
+            Weights::Bf16 => WeightFormat::Bf16,
+            Weights::F16 => WeightFormat::F16,
         };
-        let needed = parameters(&config) * element.bytes();
-        check_memory(&format!("{} in {}", self.name(), element.name()), needed as u64)?;
-        let source = Synthetic::new(self.seed.unwrap_or(1), element);
+        let needed = parameters(&config) * format.bytes(1);
+        check_memory(&format!("{} in {}", self.name(), format.name()), needed as u64)?;
+        let source = Synthetic::new(self.seed.unwrap_or(1), format);
         Ok(Model::new_reporting(config, &source, report)?)
     }
 }

@@ -2,7 +2,7 @@
 
 use lfm2_kernels::Isa;
 use lfm2_kernels::faults::reach;
-use lfm2_kernels::linear::{ElementType, Matrix};
+use lfm2_kernels::linear::{Matrix, WeightFormat};
 use lfm2_kernels::model::Logits;
 use lfm2_kernels::ops::{self, RopeTable, ShiftAxis, ShortConv};
 use lfm2_kernels::simd::LANES;
@@ -264,7 +264,7 @@ fn rounded_weights(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, o
         .flat_map(|&weight| half::bf16::from_f32(weight).to_le_bytes())
         .collect();
     let rounded =
-        Matrix::from_le_bytes(ElementType::Bf16, weight.outputs(), weight.inputs(), &bytes);
+        Matrix::from_le_bytes(WeightFormat::Bf16, weight.outputs(), weight.inputs(), &bytes);
     ops::linear(isa, x, &rounded, bias, out);
 }
 

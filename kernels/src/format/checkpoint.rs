@@ -9,7 +9,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::{MappedFile, read_text, reason};
-use crate::linear::ElementType;
+use crate::linear::WeightFormat;
 use crate::model::{Error, Tensor, Tensors};
 
 /// The weights of a Hugging Face folder, in one `model.safetensors` or in the shards that `model.safetensors.index.json` names.
@@ -118,16 +118,16 @@ impl Tensors for Checkpoint {
         let Some(entry) = self.tensors.get(name) else {
             return Ok(None);
         };
-        let element = match entry.dtype {
-            Dtype::F32 => ElementType::F32,
-            Dtype::F16 => ElementType::F16,
-            Dtype::BF16 => ElementType::Bf16,
+        let format = match entry.dtype {
+            Dtype::F32 => WeightFormat::F32,
+            Dtype::F16 => WeightFormat::F16,
+            Dtype::BF16 => WeightFormat::Bf16,
             other => {
-                return Err(Error::ElementType { name: name.into(), found: format!("{other:?}") });
+                return Err(Error::TensorType { name: name.into(), found: format!("{other:?}") });
             }
         };
         let bytes = &self.files[entry.file][entry.start..][..entry.length];
-        Ok(Some(Tensor { element, shape: entry.shape.clone(), bytes: Cow::Borrowed(bytes) }))
+        Ok(Some(Tensor { format, shape: entry.shape.clone(), bytes: Cow::Borrowed(bytes) }))
     }
 }
 

@@ -1,44 +1,16 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::{Activations, WeightFormat};
 use crate::aligned::Aligned;
 use crate::simd::{Element, LANES};
-
-/// In what a weight is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ElementType {
-    /// Four bytes, IEEE single.
-    F32,
-    /// Two bytes, IEEE half.
-    F16,
-    /// Two bytes, the upper half of a single.
-    Bf16,
-}
-
-impl ElementType {
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
-    /// The name in lower case: `f32`, `f16` or `bf16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
 
 /// A weight matrix `[outputs, inputs]`, packed in panels of sixteen outputs.
 pub struct Matrix {
     outputs: usize,
     inputs: usize,
     panels: Panels,
+    activations: Activations,
 }
 
 /// `[outputs / 16 rounded up][inputs][16]`; outputs that are not there are zeros.
@@ -69,7 +41,7 @@ impl Matrix {
     pub fn from_f32(outputs: usize, inputs: usize, rows: &[f32]) -> Self {
         assert_eq!(rows.len(), outputs * inputs, "matrix: wrong number of weights");
         let panels = Panels::F32(pack(outputs, inputs, |n, k| rows[n * inputs + k]));
-        Self { outputs, inputs, panels }
+        Self { outputs, inputs, panels, activations: Activations::F32 }
     }
 
     /// Packs row-major little-endian `bytes`, which need no alignment.
@@ -78,22 +50,19 @@ impl Matrix {
     ///
     /// If `bytes` is not `outputs * inputs` elements long.
     pub fn from_le_bytes(
-        element: ElementType,
+        format: WeightFormat,
         outputs: usize,
         inputs: usize,
         bytes: &[u8],
     ) -> Self {
-        assert_eq!(
-            bytes.len(),
-            outputs * inputs * element.bytes(),
-            "matrix: wrong number of bytes"
-        );
-        let panels = match element {
-            ElementType::F32 => Panels::F32(pack_bytes(outputs, inputs, bytes)),
-            ElementType::F16 => Panels::F16(pack_bytes(outputs, inputs, bytes)),
-            ElementType::Bf16 => Panels::Bf16(pack_bytes(outputs, inputs, bytes)),
+        assert_eq!(bytes.len(), outputs * format.bytes(inputs), "matrix: wrong number of bytes");
+        let panels = match format {
+            WeightFormat::F32 => Panels::F32(pack_bytes(outputs, inputs, bytes)),
+            WeightFormat::F16 => Panels::F16(pack_bytes(outputs, inputs, bytes)),
+            WeightFormat::Bf16 => Panels::Bf16(pack_bytes(outputs, inputs, bytes)),
+            _ => todo!("{format}"),
         };
-        Self { outputs, inputs, panels }
+        Self { outputs, inputs, panels, activations: Activations::F32 }
     }
 
     /// Output features: rows.
@@ -107,11 +76,23 @@ impl Matrix {
     }
 
     /// In what the weights are stored.
-    pub fn element(&self) -> ElementType {
+    pub fn format(&self) -> WeightFormat {
         match self.panels {
-            Panels::F32(_) => ElementType::F32,
-            Panels::F16(_) => ElementType::F16,
-            Panels::Bf16(_) => ElementType::Bf16,
+            Panels::F32(_) => WeightFormat::F32,
+            Panels::F16(_) => WeightFormat::F16,
+            Panels::Bf16(_) => WeightFormat::Bf16,
+        }
+    }
+
+    /// How [`linear`](super::linear) reads its input: only quantised weights have a choice.
+    pub fn activations(&self) -> Activations {
+        self.activations
+    }
+
+    /// Chooses how [`linear`](super::linear) reads its input; without effect unless the weights are quantised.
+    pub fn set_activations(&mut self, activations: Activations) {
+        if self.format().is_quantised() {
+            self.activations = activations;
         }
     }
 
@@ -186,7 +167,7 @@ mod tests {
         let bytes: Vec<u8> = rows.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
         let matrices = [
             Matrix::from_f32(19, 5, &rows),
-            Matrix::from_le_bytes(ElementType::Bf16, 19, 5, &bytes),
+            Matrix::from_le_bytes(WeightFormat::Bf16, 19, 5, &bytes),
         ];
         for matrix in matrices {
             let mut row = [0.0; 5];

@@ -97,6 +97,10 @@ impl AttentionBlock {
         [&self.query, &self.key, &self.value, &self.output]
     }
 
+    pub(super) fn matrices_mut(&mut self) -> [&mut Matrix; 4] {
+        [&mut self.query, &mut self.key, &mut self.value, &mut self.output]
+    }
+
     /// Bytes of the norms.
     pub(super) fn small_bytes(&self) -> usize {
         size_of_val(&self.query_norm[..]) + size_of_val(&self.key_norm[..])

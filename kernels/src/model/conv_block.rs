@@ -79,6 +79,10 @@ impl ConvBlock {
         [&self.in_proj, &self.out_proj]
     }
 
+    pub(super) fn matrices_mut(&mut self) -> [&mut Matrix; 2] {
+        [&mut self.in_proj, &mut self.out_proj]
+    }
+
     /// Bytes of the convolution itself and of the biases.
     pub(super) fn small_bytes(&self) -> usize {
         let biases = [&self.in_bias, &self.out_bias].into_iter().flatten();

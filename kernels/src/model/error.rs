@@ -41,7 +41,7 @@ pub enum Error {
     },
     /// A weight is stored in a type that cannot be loaded.
     #[error("tensor {name} is stored as {found}: expected F32, F16 or BF16")]
-    ElementType {
+    TensorType {
         /// The tensor.
         name: String,
         /// The type in the file.

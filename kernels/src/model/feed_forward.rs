@@ -55,4 +55,7 @@ impl FeedForward {
     pub fn matrices(&self) -> [&Matrix; 3] {
         [&self.gate, &self.up, &self.down]
     }
+    pub(super) fn matrices_mut(&mut self) -> [&mut Matrix; 3] {
+        [&mut self.gate, &mut self.up, &mut self.down]
+    }
 }

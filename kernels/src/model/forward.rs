@@ -8,7 +8,7 @@ use super::{Error, FeedForward, Mixer};
 use crate::Isa;
 use crate::fault;
 use crate::format::Checkpoint;
-use crate::linear::Matrix;
+use crate::linear::{Activations, Matrix};
 use crate::ops::{CacheElement, add, embedding, linear, rms_norm};
 
 /// A model: its shape and its packed weights. Immutable; what it remembers of a sequence is a [`State`].
@@ -125,6 +125,19 @@ impl Model {
     /// The matrix that makes logits: the head, or the embedding where they are tied.
     pub fn head(&self) -> &Matrix {
         self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Chooses how quantised weights meet activations, in every layer and in the head.
+    pub fn set_activations(&mut self, activations: Activations) {
+        let Self { embedding, layers, head, .. } = self;
+        for matrix in [embedding].into_iter().chain(head) {
+            matrix.set_activations(activations);
+        }
+        for Layer { mixer, feed_forward, .. } in layers {
+            for matrix in mixer.matrices_mut().into_iter().chain(feed_forward.matrices_mut()) {
+                matrix.set_activations(activations);
+            }
+        }
     }
 
     /// A state for a sequence of up to `capacity` tokens.

@@ -99,6 +99,13 @@ impl Mixer {
         }
     }
 
+    pub(super) fn matrices_mut(&mut self) -> Vec<&mut Matrix> {
+        match self {
+            Self::Conv(block) => block.matrices_mut().into(),
+            Self::Attention(block) => block.matrices_mut().into(),
+        }
+    }
+
     pub(super) fn small_bytes(&self) -> usize {
         match self {
             Self::Conv(block) => block.small_bytes(),

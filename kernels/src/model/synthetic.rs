@@ -1,10 +1,9 @@
 use std::borrow::Cow;
 
-use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::{Error, Tensor, Tensors};
-use crate::linear::ElementType;
+use crate::linear::{WeightFormat, blocks};
 
 /// Random weights from a seed: for benches and tests, where a real checkpoint is not at hand.
 ///
@@ -14,13 +13,13 @@ use crate::linear::ElementType;
 #[derive(Clone, Copy, Debug)]
 pub struct Synthetic {
     seed: u64,
-    element: ElementType,
+    format: WeightFormat,
 }
 
 impl Synthetic {
     /// Weights of that type from `seed`.
-    pub fn new(seed: u64, element: ElementType) -> Self {
-        Self { seed, element }
+    pub fn new(seed: u64, format: WeightFormat) -> Self {
+        Self { seed, format }
     }
 
     /// The elements of one tensor.
@@ -43,18 +42,12 @@ impl Tensors for Synthetic {
         if name == "lm_head.weight" {
             return Ok(None);
         }
-        let (key, (center, spread)) = (self.key(name), distribution(name, shape));
-        let size = self.element.bytes();
-        let mut bytes = vec![0; shape.iter().product::<usize>() * size];
-        bytes.par_chunks_exact_mut(size).enumerate().for_each(|(i, bytes)| {
-            let value = uniform(key, i) * spread + center;
-            match self.element {
-                ElementType::F32 => bytes.copy_from_slice(&value.to_le_bytes()),
-                ElementType::F16 => bytes.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-                ElementType::Bf16 => bytes.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
-            }
-        });
-        Ok(Some(Tensor { element: self.element, shape: shape.to_vec(), bytes: Cow::Owned(bytes) }))
+        // Small tensors stay singles where weights share scales, as in published files.
+        let is_matrix = shape.len() == 2 && shape[1].is_multiple_of(self.format.block());
+        let format =
+            if self.format.is_quantised() && !is_matrix { WeightFormat::F32 } else { self.format };
+        let bytes = blocks::encode(format, &self.values(name, shape));
+        Ok(Some(Tensor { format, shape: shape.to_vec(), bytes: Cow::Owned(bytes) }))
     }
 }
 

@@ -1,13 +1,12 @@
 use std::borrow::Cow;
 
 use super::Error;
-use crate::linear::{ElementType, Matrix};
-use crate::simd::Element;
+use crate::linear::{Matrix, WeightFormat, blocks};
 
 /// A weight as a checkpoint stores it.
 pub struct Tensor<'a> {
     /// In what it is stored.
-    pub element: ElementType,
+    pub format: WeightFormat,
     /// Row-major.
     pub shape: Vec<usize>,
     /// Little-endian, unaligned.
@@ -53,7 +52,7 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
     /// A linear layer's weight.
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix, Error> {
         let tensor = self.need(name, &[outputs, inputs])?;
-        Ok(Matrix::from_le_bytes(tensor.element, outputs, inputs, &tensor.bytes))
+        Ok(Matrix::from_le_bytes(tensor.format, outputs, inputs, &tensor.bytes))
     }
 
     /// A linear layer's weight, or `None` if the checkpoint has none.
@@ -64,18 +63,14 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
         inputs: usize,
     ) -> Result<Option<Matrix>, Error> {
         let pack =
-            |tensor: Tensor| Matrix::from_le_bytes(tensor.element, outputs, inputs, &tensor.bytes);
+            |tensor: Tensor| Matrix::from_le_bytes(tensor.format, outputs, inputs, &tensor.bytes);
         Ok(self.find(name, &[outputs, inputs])?.map(pack))
     }
 
     /// A small tensor, widened.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let tensor = self.need(name, shape)?;
-        Ok(match tensor.element {
-            ElementType::F32 => widen::<f32>(&tensor.bytes),
-            ElementType::F16 => widen::<half::f16>(&tensor.bytes),
-            ElementType::Bf16 => widen::<half::bf16>(&tensor.bytes),
-        })
+        Ok(blocks::decode(tensor.format, &tensor.bytes))
     }
 
     /// A bias, if the model has biases.
@@ -102,7 +97,7 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
             .ok_or_else(|| Error::MissingTensor { name: name.to_string() })?;
         match tensor.shape[..] {
             [rows, columns] if rows > 0 && columns == hidden_size => {
-                Ok(Matrix::from_le_bytes(tensor.element, rows, hidden_size, &tensor.bytes))
+                Ok(Matrix::from_le_bytes(tensor.format, rows, hidden_size, &tensor.bytes))
             }
             _ => Err(Error::Shape {
                 name: name.to_string(),
@@ -111,8 +106,4 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
             }),
         }
     }
-}
-
-fn widen<E: Element>(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(E::BYTES).map(|bytes| E::from_le_bytes(bytes).to_f32()).collect()
 }

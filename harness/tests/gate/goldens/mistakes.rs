@@ -240,7 +240,7 @@ impl Tensors for Changed<'_> {
             return Ok(None);
         };
         let columns = tensor.shape.last().copied().unwrap_or(1);
-        let mut elements: Vec<_> = tensor.bytes.chunks_exact(tensor.element.bytes()).collect();
+        let mut elements: Vec<_> = tensor.bytes.chunks_exact(tensor.format.block_bytes()).collect();
         (self.change)(self.config, name, columns, &mut elements);
         tensor.bytes = Cow::Owned(elements.concat());
         Ok(Some(tensor))

@@ -193,7 +193,7 @@ fn linear(case: &Case, isa: Isa) -> Result<Vec<Output>, Failed> {
     let (x, bias) = (case.f32("x")?, case.optional("bias")?);
     let name = case.name("weight");
     let tensor = case.file.weight(&name)?.ok_or("no weight")?;
-    let weight = Matrix::from_le_bytes(tensor.element, outputs, inputs, &tensor.bytes);
+    let weight = Matrix::from_le_bytes(tensor.format, outputs, inputs, &tensor.bytes);
     let mut out = vec![f32::NAN; rows * outputs];
     ops::linear(isa, &x, &weight, bias.as_deref(), &mut out);
     let widened = case.file.widened(&name)?;

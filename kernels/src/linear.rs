@@ -13,4 +13,4 @@ mod weight_format;
 
 pub use matrix::Matrix;
 pub use multiply::linear;
-pub use weight_format::{Activations, WeightFormat};
+pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 
 /// How the rows of a linear layer's input meet quantised weights. Other weights always meet them as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -127,5 +128,40 @@ impl WeightFormat {
 impl fmt::Display for WeightFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+/// Text that names no weight format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown weight format {name:?}: expected one of {}", WeightFormat::ALL.map(WeightFormat::name).join(", "))]
+pub struct UnknownWeightFormat {
+    /// The text.
+    pub name: String,
+}
+
+impl FromStr for WeightFormat {
+    type Err = UnknownWeightFormat;
+
+    /// Reads a [`name`](Self::name), in whatever case.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownWeightFormat { name: text.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_in_whatever_case() {
+        for format in WeightFormat::ALL {
+            assert_eq!(format.name().parse(), Ok(format));
+            assert_eq!(format.name().to_uppercase().parse(), Ok(format));
+        }
+        let error = "q3_k".parse::<WeightFormat>().unwrap_err().to_string();
+        assert!(error.contains("\"q3_k\"") && error.contains("bf16, q8_0, q4_0"), "{error}");
     }
 }

@@ -2,18 +2,18 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::simd::Element;
+use crate::simd::Storable;
 
 const CACHE_LINE: usize = 64;
 
 /// A fixed-length buffer that begins at a cache line.
-pub struct Aligned<E: Element> {
+pub struct Aligned<E: Storable> {
     storage: Vec<E::Stored>,
     start: usize,
     length: usize,
 }
 
-impl<E: Element> Aligned<E> {
+impl<E: Storable> Aligned<E> {
     /// `length` zeros. The system's pages are touched only when they are written.
     pub fn zeroed(length: usize) -> Self {
         let storage = E::zeros(length + CACHE_LINE / E::BYTES);
@@ -22,7 +22,7 @@ impl<E: Element> Aligned<E> {
     }
 }
 
-impl<E: Element> Deref for Aligned<E> {
+impl<E: Storable> Deref for Aligned<E> {
     type Target = [E];
 
     fn deref(&self) -> &[E] {
@@ -30,7 +30,7 @@ impl<E: Element> Deref for Aligned<E> {
     }
 }
 
-impl<E: Element> DerefMut for Aligned<E> {
+impl<E: Storable> DerefMut for Aligned<E> {
     fn deref_mut(&mut self) -> &mut [E] {
         E::view_mut(&mut self.storage[self.start..][..self.length])
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use half::{bf16, f16};
 
 use crate::Isa;
-use crate::simd::{ISA_NAMES, LANES, Lanes, Registers, Simd};
+use crate::simd::{Dots, ISA_NAMES, LANES, Lanes, Registers, Simd, Words, WordsOf};
 
 /// A verb of [`Simd`] or [`Lanes`] that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +53,25 @@ pub enum LaneFault {
     SubtractAddsNegative,
     /// `load` goes through memory once more. Equivalent: the bits are the same.
     LoadCopies,
+    /// Two products of bytes saturate at 16 bits before they are added to a sum, as `maddubs` does.
+    DotsSaturate,
+    /// The fourth product of each sum is missing.
+    DotsDropAByte,
+    /// Activations below 0 count as above 127.
+    DotsReadUnsigned,
+    /// The 128 that biased weights are too large is never taken off, or too early.
+    DotsKeepTheBias,
+    /// A signed shift lets zeros in.
+    ShiftDropsTheSign,
+    /// A shift to the right stops one bit early.
+    ShiftStopsShort,
+    /// Words below 0 become large numbers.
+    WordsReadUnsigned,
 }
 
 impl LaneFault {
     /// Every one.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 26] = [
         Self::UnfusedMultiplyAdd,
         Self::SumOfNeighbours,
         Self::SumWithoutLastLane,
@@ -77,6 +91,13 @@ impl LaneFault {
         Self::BrainFloatsLoseABit,
         Self::SubtractAddsNegative,
         Self::LoadCopies,
+        Self::DotsSaturate,
+        Self::DotsDropAByte,
+        Self::DotsReadUnsigned,
+        Self::DotsKeepTheBias,
+        Self::ShiftDropsTheSign,
+        Self::ShiftStopsShort,
+        Self::WordsReadUnsigned,
     ];
 }
 
@@ -171,7 +192,9 @@ pub fn reach() {
 }
 
 fn index(isa: Isa) -> u32 {
-    let index = ISA_NAMES.iter().position(|name| *name == isa.name());
+    // Without its dot products it is the same one.
+    let name = isa.name().trim_end_matches("-nodot");
+    let index = ISA_NAMES.iter().position(|other| *other == name);
     index.expect("every instruction set has a name") as u32
 }
 
@@ -203,7 +226,19 @@ pub(crate) struct FaultyLanes<S: Simd> {
     lanes: S::Lanes,
 }
 
+/// Its words.
+#[derive(Clone, Copy)]
+pub(crate) struct FaultyWords<S: Simd> {
+    simd: S,
+    words: S::Words,
+}
+
 impl<S: Simd> Faulty<S> {
+    #[inline(always)]
+    fn words(self, words: S::Words) -> FaultyWords<S> {
+        FaultyWords { simd: self.0, words }
+    }
+
     #[inline(always)]
     fn lanes(self, lanes: S::Lanes) -> FaultyLanes<S> {
         FaultyLanes { simd: self.0, lanes }
@@ -316,6 +351,44 @@ wrong! {
     fn largest_short(a: FaultyLanes<S>) -> f32 {
         a.with_last(f32::NEG_INFINITY).largest()
     }
+
+    fn shifted_without_sign(words: FaultyWords<S>, bits: u32) -> FaultyWords<S> {
+        words.with(words.words.shift_right(bits))
+    }
+
+    fn shifted_short(words: FaultyWords<S>, bits: u32) -> FaultyWords<S> {
+        words.with(words.words.shift_right(bits.saturating_sub(1)))
+    }
+
+    fn unsigned_lanes(words: FaultyWords<S>) -> S::Lanes {
+        let lanes = words.bytes().map(|bytes| u32::from_le_bytes(bytes) as f32);
+        words.simd.load(&lanes)
+    }
+
+    fn summed(sums: FaultyWords<S>, weights: FaultyWords<S>, activations: FaultyWords<S>, is_biased: bool) -> FaultyWords<S> {
+        let (weights, activations) = (weights.bytes(), activations.bytes());
+        let mut totals = sums.bytes().map(i32::from_le_bytes);
+        for i in 0..LANES {
+            let bias = if is_biased { 128 } else { 0 };
+            for pair in [[0, 1], [2, 3]] {
+                let activation = |k: usize| match is_on(LaneFault::DotsReadUnsigned) {
+                    true => i32::from(activations[i][k]),
+                    false => i32::from(activations[i][k].cast_signed()),
+                };
+                let kept = |k: &usize| *k < 3 || !is_on(LaneFault::DotsDropAByte);
+                let kept: Vec<usize> = pair.into_iter().filter(kept).collect();
+                let products = kept.iter().map(|&k| i32::from(weights[i][k]) * activation(k));
+                let mut sum: i32 = products.sum();
+                if is_on(LaneFault::DotsSaturate) {
+                    sum = sum.clamp(i16::MIN.into(), i16::MAX.into());
+                }
+                totals[i] += sum - bias * kept.iter().map(|&k| activation(k)).sum::<i32>();
+            }
+        }
+        let mut bytes = [0; 4 * LANES];
+        bytes.as_chunks_mut().0.copy_from_slice(&totals.map(i32::to_le_bytes));
+        sums.with(sums.simd.load_words(&bytes))
+    }
 }
 
 fn without_subnormals(value: f32) -> f32 {
@@ -345,6 +418,7 @@ impl<S: Simd> FaultyLanes<S> {
 
 impl<S: Simd> Simd for Faulty<S> {
     type Lanes = FaultyLanes<S>;
+    type Words = FaultyWords<S>;
 
     const REGISTERS: Registers = S::REGISTERS;
 
@@ -376,13 +450,23 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
+    fn load_words(self, from: &[u8; 4 * LANES]) -> FaultyWords<S> {
+        self.words(self.0.load_words(from))
+    }
+
+    #[inline(always)]
+    fn splat_words(self, word: i32) -> FaultyWords<S> {
+        self.words(self.0.splat_words(word))
+    }
+
+    #[inline(always)]
     fn prefetch<E>(self, line: &[E; LANES]) {
         self.0.prefetch(line);
     }
 
     #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        self.0.vectorize(kernel)
+        Simd::vectorize(self.0, kernel)
     }
 
     #[inline(always)]
@@ -523,5 +607,131 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
             return largest_short(self);
         }
         self.lanes.largest()
+    }
+}
+
+impl<S: Simd> FaultyWords<S> {
+    #[inline(always)]
+    fn with(self, words: S::Words) -> Self {
+        Self { words, ..self }
+    }
+
+    fn bytes(self) -> [[u8; 4]; LANES] {
+        let mut bytes = [0; 4 * LANES];
+        self.words.store(&mut bytes);
+        let mut words = [[0; 4]; LANES];
+        words.copy_from_slice(bytes.as_chunks().0);
+        words
+    }
+}
+
+impl<S: Simd> Words for FaultyWords<S> {
+    type Lanes = FaultyLanes<S>;
+
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        self.with(self.words.and(other.words))
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        self.with(self.words.or(other.words))
+    }
+
+    #[inline(always)]
+    fn shift_left(self, bits: u32) -> Self {
+        self.with(self.words.shift_left(bits))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, bits: u32) -> Self {
+        if is_on(LaneFault::ShiftStopsShort) {
+            return shifted_short(self, bits);
+        }
+        self.with(self.words.shift_right(bits))
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, bits: u32) -> Self {
+        if is_on(LaneFault::ShiftDropsTheSign) {
+            return shifted_without_sign(self, bits);
+        }
+        self.with(self.words.shift_right_signed(bits))
+    }
+
+    #[inline(always)]
+    fn to_lanes(self) -> FaultyLanes<S> {
+        let simd = self.simd;
+        let lanes = if is_on(LaneFault::WordsReadUnsigned) {
+            unsigned_lanes(self)
+        } else {
+            self.words.to_lanes()
+        };
+        FaultyLanes { simd, lanes }
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [u8; 4 * LANES]) {
+        self.words.store(to);
+    }
+}
+
+/// Whether products of bytes are added wrongly.
+#[inline(always)]
+fn has_wrong_dots() -> bool {
+    is_on(LaneFault::DotsSaturate)
+        || is_on(LaneFault::DotsDropAByte)
+        || is_on(LaneFault::DotsReadUnsigned)
+}
+
+impl<D: Dots> Dots for Faulty<D> {
+    type Simd = Faulty<D::Simd>;
+
+    #[inline(always)]
+    fn simd(self) -> Faulty<D::Simd> {
+        Faulty(self.0.simd())
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Dots::vectorize(self.0, kernel)
+    }
+
+    #[inline(always)]
+    fn dot_small(
+        self,
+        sums: WordsOf<Self>,
+        weights: WordsOf<Self>,
+        activations: WordsOf<Self>,
+    ) -> WordsOf<Self> {
+        if has_wrong_dots() {
+            return summed(sums, weights, activations, false);
+        }
+        sums.with(self.0.dot_small(sums.words, weights.words, activations.words))
+    }
+
+    #[inline(always)]
+    fn dot_biased(
+        self,
+        sums: WordsOf<Self>,
+        weights: WordsOf<Self>,
+        activations: WordsOf<Self>,
+    ) -> WordsOf<Self> {
+        if is_on(LaneFault::DotsKeepTheBias) {
+            reach();
+            return sums.with(self.0.dot_small(sums.words, weights.words, activations.words));
+        }
+        if has_wrong_dots() {
+            return summed(sums, weights, activations, true);
+        }
+        sums.with(self.0.dot_biased(sums.words, weights.words, activations.words))
+    }
+
+    #[inline(always)]
+    fn biased_start(self, activations: i32) -> i32 {
+        if has_wrong_dots() || is_on(LaneFault::DotsKeepTheBias) {
+            return 0;
+        }
+        self.0.biased_start(activations)
     }
 }

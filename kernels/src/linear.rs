@@ -6,8 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+mod chains;
+mod integers;
 mod matrix;
 mod multiply;
+mod quantised;
 pub(crate) mod tile;
 mod weight_format;
 

@@ -26,23 +26,24 @@ pub use scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
+pub use avx2::{Avx2, AvxVnni};
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512;
+pub use avx512::{Avx512, Avx512Vnni};
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
-pub use neon::Neon;
+pub use neon::{Neon, NeonDot};
 
 /// Lanes in one vector, on every instruction set.
 pub const LANES: usize = 16;
 
 /// Every name that an instruction set can have, on any CPU, narrowest first.
-pub const ISA_NAMES: [&str; 4] = ["scalar", "neon", "avx2", "avx512"];
+pub const ISA_NAMES: [&str; 7] =
+    ["scalar", "neon-nodot", "neon", "avx2-nodot", "avx2", "avx512-nodot", "avx512"];
 
 /// How many accumulators the registers of an instruction set hold: the shape of its matrix tiles.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,9 @@ pub trait Simd: Copy + Send + Sync {
     /// Sixteen floats in this instruction set's registers.
     type Lanes: Lanes;
 
+    /// Sixteen times four bytes in this instruction set's registers.
+    type Words: Words<Lanes = Self::Lanes>;
+
     /// How many [`Lanes`] stay in registers.
     const REGISTERS: Registers;
 
@@ -72,6 +76,12 @@ pub trait Simd: Copy + Send + Sync {
 
     /// Reads sixteen brain floats, widened exactly.
     fn load_bf16(self, from: &[bf16; LANES]) -> Self::Lanes;
+
+    /// Reads four bytes for each lane.
+    fn load_words(self, from: &[u8; 4 * LANES]) -> Self::Words;
+
+    /// Sixteen copies of `word`.
+    fn splat_words(self, word: i32) -> Self::Words;
 
     /// Asks for `line` to be brought near, into the second-level cache; a hint without effect on any result.
     fn prefetch<E>(self, line: &[E; LANES]);
@@ -139,6 +149,70 @@ pub trait Lanes:
     }
 }
 
+/// Sixteen words of 32 bits: four bytes, the first in the lowest bits, or one signed integer.
+pub trait Words: Copy {
+    /// The floats of the same instruction set.
+    type Lanes: Lanes;
+
+    /// The bits that are set in both.
+    fn and(self, other: Self) -> Self;
+
+    /// The bits that are set in either.
+    fn or(self, other: Self) -> Self;
+
+    /// Each word moved up by `bits`, fewer than 32; zeros come in.
+    fn shift_left(self, bits: u32) -> Self;
+
+    /// Each word moved down by `bits`, fewer than 32; zeros come in.
+    fn shift_right(self, bits: u32) -> Self;
+
+    /// Each word divided by `2^bits`, fewer than 32 of them, and rounded down: its sign comes in.
+    fn shift_right_signed(self, bits: u32) -> Self;
+
+    /// Each word as a signed integer, rounded once where it has more than 24 bits.
+    fn to_lanes(self) -> Self::Lanes;
+
+    /// Writes all sixteen words.
+    fn store(self, to: &mut [u8; 4 * LANES]);
+}
+
+/// How products of bytes are added: each instruction set has at least one way, and all give the same integers.
+pub trait Dots: Copy + Send + Sync {
+    /// The instruction set.
+    type Simd: Simd;
+
+    /// The instruction set.
+    fn simd(self) -> Self::Simd;
+
+    /// As [`Simd::vectorize`], with what the products need enabled besides.
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R;
+
+    /// Adds to each sum its four products of bytes. Those of `weights` are unsigned and at most 63, those of `activations` signed and at
+    /// least -127.
+    fn dot_small(
+        self,
+        sums: WordsOf<Self>,
+        weights: WordsOf<Self>,
+        activations: WordsOf<Self>,
+    ) -> WordsOf<Self>;
+
+    /// Adds to each sum its four products of bytes. Those of `weights` are unsigned and stand for 128 less, those of `activations` are
+    /// signed and at least -127. Sums begin at [`biased_start`](Self::biased_start) of all activations.
+    fn dot_biased(
+        self,
+        sums: WordsOf<Self>,
+        weights: WordsOf<Self>,
+        activations: WordsOf<Self>,
+    ) -> WordsOf<Self>;
+
+    /// At what sums begin that [`dot_biased`](Self::dot_biased) adds to, where the activations of all its calls add up to
+    /// `activations`: an instruction set may leave the 128 to the end.
+    fn biased_start(self, activations: i32) -> i32;
+}
+
+/// The words of the instruction set of `D`.
+pub type WordsOf<D> = <<D as Dots>::Simd as Simd>::Words;
+
 /// The order of reduction that every instruction set follows.
 #[inline(always)]
 fn fold_halves(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
@@ -152,8 +226,8 @@ fn fold_halves(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f3
     lanes[0]
 }
 
-/// A number as stored in memory: a weight or a cached key or value.
-pub trait Element: Copy + Default + Send + Sync + 'static {
+/// What buffers are made of.
+pub trait Storable: Copy + Default + Send + Sync + 'static {
     /// Its size in bytes.
     const BYTES: usize;
 
@@ -168,7 +242,10 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
 
     /// A buffer's elements, for writing.
     fn view_mut(stored: &mut [Self::Stored]) -> &mut [Self];
+}
 
+/// A number as stored in memory: a weight or a cached key or value.
+pub trait Element: Storable {
     /// Reads sixteen of them, widened exactly.
     fn load<S: Simd>(simd: S, from: &[Self; LANES]) -> S::Lanes;
 
@@ -178,29 +255,38 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     /// The nearest element, ties to even.
     fn from_f32(value: f32) -> Self;
 
-    /// Reads the element from its first [`BYTES`](Self::BYTES) little-endian bytes.
+    /// Reads the element from its first [`BYTES`](Storable::BYTES) little-endian bytes.
     fn from_le_bytes(bytes: &[u8]) -> Self;
 }
 
+/// The types whose zeros are zero bytes.
+macro_rules! storable {
+    ($element:ident, $bytes:literal, $zero:literal) => {
+        impl Storable for $element {
+            const BYTES: usize = $bytes;
+
+            type Stored = $element;
+
+            fn zeros(length: usize) -> Vec<$element> {
+                vec![$zero; length]
+            }
+
+            #[inline(always)]
+            fn view(stored: &[$element]) -> &[$element] {
+                stored
+            }
+
+            #[inline(always)]
+            fn view_mut(stored: &mut [$element]) -> &mut [$element] {
+                stored
+            }
+        }
+    };
+}
+storable!(f32, 4, 0.0);
+storable!(u8, 1, 0);
+
 impl Element for f32 {
-    const BYTES: usize = 4;
-
-    type Stored = f32;
-
-    fn zeros(length: usize) -> Vec<f32> {
-        vec![0.0; length]
-    }
-
-    #[inline(always)]
-    fn view(stored: &[f32]) -> &[f32] {
-        stored
-    }
-
-    #[inline(always)]
-    fn view_mut(stored: &mut [f32]) -> &mut [f32] {
-        stored
-    }
-
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f32; LANES]) -> S::Lanes {
         simd.load(from)
@@ -225,7 +311,7 @@ impl Element for f32 {
 /// The two sixteen-bit formats differ only in the verb that widens them.
 macro_rules! narrow_element {
     ($element:ident, $load:ident) => {
-        impl Element for $element {
+        impl Storable for $element {
             const BYTES: usize = 2;
 
             type Stored = u16;
@@ -243,7 +329,9 @@ macro_rules! narrow_element {
             fn view_mut(stored: &mut [u16]) -> &mut [$element] {
                 stored.reinterpret_cast_mut()
             }
+        }
 
+        impl Element for $element {
             #[inline(always)]
             fn load<S: Simd>(simd: S, from: &[$element; LANES]) -> S::Lanes {
                 simd.$load(from)
@@ -268,6 +356,27 @@ macro_rules! narrow_element {
 }
 narrow_element!(f16, load_f16);
 narrow_element!(bf16, load_bf16);
+
+/// Whether an instruction set has instructions for dot products of bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DotInstructions {
+    /// This CPU lacks them.
+    Absent,
+    /// This CPU has them.
+    Present,
+    /// This CPU has them, and they are not to be used.
+    GivenUp,
+}
+
+impl DotInstructions {
+    fn detected(present: bool) -> Self {
+        if present { Self::Present } else { Self::Absent }
+    }
+
+    fn given_up(self) -> Self {
+        if self == Self::Present { Self::GivenUp } else { self }
+    }
+}
 
 /// An instruction set that this machine can run: the value holds the proof.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -304,16 +413,74 @@ impl Isa {
         *Self::available().last().expect("scalar is always available")
     }
 
+    /// As [`available`](Self::available), each also [without dot products](Self::without_dots): all ways to multiply integers.
+    pub fn available_for_integers() -> Vec<Self> {
+        let variants = |isa: Self| isa.without_dots().into_iter().chain([isa]);
+        Self::available().into_iter().flat_map(variants).collect()
+    }
+
+    /// The same instruction set without the instructions for dot products of bytes (VNNI, dotprod) that this CPU has, named with
+    /// `-nodot`: what an older CPU would run. `None` if there are none to give up.
+    pub fn without_dots(self) -> Option<Self> {
+        let without = match self {
+            Self::Scalar(token) => Self::Scalar(token),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(token) => Self::Avx2(token.without_dots()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(token) => Self::Avx512(token.without_dots()),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(token) => Self::Neon(token.without_dots()),
+        };
+        (without != self).then_some(without)
+    }
+
     /// The name that [`FromStr`] accepts, one of [`ISA_NAMES`].
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar(_) => "scalar",
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => "avx2",
+            Self::Avx2(token) => {
+                if token.dots() == DotInstructions::GivenUp {
+                    "avx2-nodot"
+                } else {
+                    "avx2"
+                }
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => "avx512",
+            Self::Avx512(token) => {
+                if token.dots() == DotInstructions::GivenUp {
+                    "avx512-nodot"
+                } else {
+                    "avx512"
+                }
+            }
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(_) => "neon",
+            Self::Neon(token) => {
+                if token.dots() == DotInstructions::GivenUp {
+                    "neon-nodot"
+                } else {
+                    "neon"
+                }
+            }
+        }
+    }
+}
+
+impl Isa {
+    /// How many accumulators its registers hold.
+    pub(crate) fn registers(self) -> Registers {
+        #[inline(always)]
+        fn of<S: Simd>(_: S) -> Registers {
+            S::REGISTERS
+        }
+        match self {
+            Self::Scalar(token) => of(token),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(token) => of(token),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(token) => of(token),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(token) => of(token),
         }
     }
 }
@@ -353,7 +520,7 @@ impl FromStr for Isa {
     type Err = IsaError;
 
     fn from_str(name: &str) -> Result<Self, IsaError> {
-        let available = Self::available();
+        let available = Self::available_for_integers();
         if let Some(isa) = available.iter().find(|isa| isa.name() == name) {
             return Ok(*isa);
         }
@@ -383,12 +550,43 @@ macro_rules! dispatch_wrapped {
         }
     }};
     (@ $wrap:path, $token:ident, $simd:ident => $body:expr) => {{
-        use $crate::simd::{Simd as _, slices};
+        use $crate::simd::{Simd, slices};
         let $simd = $wrap($token);
-        $simd.vectorize(slices::inlined!(|| $body))
+        Simd::vectorize($simd, slices::inlined!(|| $body))
     }};
 }
 pub(crate) use dispatch_wrapped;
+
+/// Evaluates `$body` with `$dots` bound to `$wrap` of the best [`Dots`] of `$isa`.
+macro_rules! dispatch_dots_wrapped {
+    ($isa:expr, $wrap:path, $dots:ident => $body:expr) => {{
+        use $crate::simd::{Isa, dispatch_dots_wrapped};
+        match $isa {
+            Isa::Scalar(token) => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(token) => match token.vnni() {
+                Some(vnni) => dispatch_dots_wrapped!(@ $wrap, vnni, $dots => $body),
+                None => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
+            },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) => match token.vnni() {
+                Some(vnni) => dispatch_dots_wrapped!(@ $wrap, vnni, $dots => $body),
+                None => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(token) => match token.dot() {
+                Some(dot) => dispatch_dots_wrapped!(@ $wrap, dot, $dots => $body),
+                None => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
+            },
+        }
+    }};
+    (@ $wrap:path, $token:ident, $dots:ident => $body:expr) => {{
+        use $crate::simd::{Dots, slices};
+        let $dots = $wrap($token);
+        Dots::vectorize($dots, slices::inlined!(|| $body))
+    }};
+}
+pub(crate) use dispatch_dots_wrapped;
 
 /// Evaluates `$body` with `$simd` bound to the token inside `$isa`.
 #[cfg(not(feature = "faults"))]
@@ -412,6 +610,29 @@ macro_rules! dispatch {
     }};
 }
 pub(crate) use dispatch;
+
+/// Evaluates `$body` with `$dots` bound to the best [`Dots`] of `$isa`.
+#[cfg(not(feature = "faults"))]
+macro_rules! dispatch_dots {
+    ($isa:expr, $dots:ident => $body:expr) => {
+        $crate::simd::dispatch_dots_wrapped!($isa, std::convert::identity, $dots => $body)
+    };
+}
+
+/// Evaluates `$body` with `$dots` bound to the best [`Dots`] of `$isa`, or, if that is the one whose lanes are wrong on purpose, to such.
+#[cfg(feature = "faults")]
+macro_rules! dispatch_dots {
+    ($isa:expr, $dots:ident => $body:expr) => {{
+        use $crate::faults::{Faulty, has_wrong_lanes};
+        use $crate::simd::dispatch_dots_wrapped;
+        if has_wrong_lanes($isa) {
+            dispatch_dots_wrapped!($isa, Faulty, $dots => $body)
+        } else {
+            dispatch_dots_wrapped!($isa, std::convert::identity, $dots => $body)
+        }
+    }};
+}
+pub(crate) use dispatch_dots;
 
 #[cfg(test)]
 mod tests {

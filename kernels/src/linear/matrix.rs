@@ -1,6 +1,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::quantised::{self, Quantised};
 use super::{Activations, WeightFormat};
 use crate::aligned::Aligned;
 use crate::simd::{Element, LANES};
@@ -18,17 +19,35 @@ pub(super) enum Panels {
     F32(Aligned<f32>),
     F16(Aligned<f16>),
     Bf16(Aligned<bf16>),
+    Q8_0(Quantised<quantised::Q8_0>),
+    Q4_0(Quantised<quantised::Q4_0>),
+    Q4_1(Quantised<quantised::Q4_1>),
+    Q5_0(Quantised<quantised::Q5_0>),
+    Q5_1(Quantised<quantised::Q5_1>),
+    Q4K(Quantised<quantised::Q4K>),
+    Q5K(Quantised<quantised::Q5K>),
+    Q6K(Quantised<quantised::Q6K>),
 }
 
-/// Evaluates `$body` with `$elements` bound to the packed elements, of whatever type.
+/// Evaluates the first body with `$elements` bound to the packed elements, or the second with `$quantised` bound to the packed blocks, of
+/// whatever type.
 macro_rules! with_panels {
-    ($panels:expr, $elements:ident => $body:expr) => {
+    ($panels:expr, $elements:ident => $one:expr, $quantised:ident => $other:expr) => {{
+        use $crate::linear::matrix::Panels;
         match $panels {
-            $crate::linear::matrix::Panels::F32($elements) => $body,
-            $crate::linear::matrix::Panels::F16($elements) => $body,
-            $crate::linear::matrix::Panels::Bf16($elements) => $body,
+            Panels::F32($elements) => $one,
+            Panels::F16($elements) => $one,
+            Panels::Bf16($elements) => $one,
+            Panels::Q8_0($quantised) => $other,
+            Panels::Q4_0($quantised) => $other,
+            Panels::Q4_1($quantised) => $other,
+            Panels::Q5_0($quantised) => $other,
+            Panels::Q5_1($quantised) => $other,
+            Panels::Q4K($quantised) => $other,
+            Panels::Q5K($quantised) => $other,
+            Panels::Q6K($quantised) => $other,
         }
-    };
+    }};
 }
 pub(super) use with_panels;
 
@@ -60,7 +79,14 @@ impl Matrix {
             WeightFormat::F32 => Panels::F32(pack_bytes(outputs, inputs, bytes)),
             WeightFormat::F16 => Panels::F16(pack_bytes(outputs, inputs, bytes)),
             WeightFormat::Bf16 => Panels::Bf16(pack_bytes(outputs, inputs, bytes)),
-            _ => todo!("{format}"),
+            WeightFormat::Q8_0 => Panels::Q8_0(Quantised::pack(outputs, inputs, bytes)),
+            WeightFormat::Q4_0 => Panels::Q4_0(Quantised::pack(outputs, inputs, bytes)),
+            WeightFormat::Q4_1 => Panels::Q4_1(Quantised::pack(outputs, inputs, bytes)),
+            WeightFormat::Q5_0 => Panels::Q5_0(Quantised::pack(outputs, inputs, bytes)),
+            WeightFormat::Q5_1 => Panels::Q5_1(Quantised::pack(outputs, inputs, bytes)),
+            WeightFormat::Q4K => Panels::Q4K(Quantised::pack(outputs, inputs, bytes)),
+            WeightFormat::Q5K => Panels::Q5K(Quantised::pack(outputs, inputs, bytes)),
+            WeightFormat::Q6K => Panels::Q6K(Quantised::pack(outputs, inputs, bytes)),
         };
         Self { outputs, inputs, panels, activations: Activations::F32 }
     }
@@ -81,6 +107,14 @@ impl Matrix {
             Panels::F32(_) => WeightFormat::F32,
             Panels::F16(_) => WeightFormat::F16,
             Panels::Bf16(_) => WeightFormat::Bf16,
+            Panels::Q8_0(_) => WeightFormat::Q8_0,
+            Panels::Q4_0(_) => WeightFormat::Q4_0,
+            Panels::Q4_1(_) => WeightFormat::Q4_1,
+            Panels::Q5_0(_) => WeightFormat::Q5_0,
+            Panels::Q5_1(_) => WeightFormat::Q5_1,
+            Panels::Q4K(_) => WeightFormat::Q4K,
+            Panels::Q5K(_) => WeightFormat::Q5K,
+            Panels::Q6K(_) => WeightFormat::Q6K,
         }
     }
 
@@ -98,7 +132,7 @@ impl Matrix {
 
     /// Bytes that the packed weights take.
     pub fn bytes(&self) -> usize {
-        with_panels!(&self.panels, elements => size_of_val(&elements[..]))
+        with_panels!(&self.panels, elements => size_of_val(&elements[..]), quantised => quantised.bytes())
     }
 
     /// Copies row `output` to `out`, widened exactly.
@@ -109,12 +143,15 @@ impl Matrix {
     pub fn copy_row(&self, output: usize, out: &mut [f32]) {
         assert!(output < self.outputs, "matrix: row {output} of {}", self.outputs);
         assert_eq!(out.len(), self.inputs, "matrix: out has the wrong length");
-        with_panels!(&self.panels, elements => {
-            let panel = &elements[output / LANES * self.inputs * LANES..][..self.inputs * LANES];
-            for (out, lanes) in out.iter_mut().zip(panel.chunks_exact(LANES)) {
-                *out = lanes[output % LANES].to_f32();
-            }
-        });
+        with_panels!(&self.panels,
+            elements => {
+                let panel = &elements[output / LANES * self.inputs * LANES..][..self.inputs * LANES];
+                for (out, lanes) in out.iter_mut().zip(panel.chunks_exact(LANES)) {
+                    *out = lanes[output % LANES].to_f32();
+                }
+            },
+            quantised => quantised.copy_row(output, out)
+        );
     }
 
     /// The weights as rows, `[outputs, inputs]`, widened exactly.

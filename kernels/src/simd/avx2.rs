@@ -6,11 +6,17 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{LANES, Lanes, Registers, Simd, environment};
+use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Avx2(());
+pub struct Avx2 {
+    dots: DotInstructions,
+}
+
+/// Proof of AVX2, FMA, F16C and AVX-VNNI.
+#[derive(Clone, Copy)]
+pub struct AvxVnni(Avx2);
 
 impl Avx2 {
     /// The token, if this CPU has the features.
@@ -18,7 +24,22 @@ impl Avx2 {
         let present = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        present.then_some(Self(()))
+        let has_vnni = is_x86_feature_detected!("avxvnni");
+        present.then(|| Self { dots: DotInstructions::detected(has_vnni) })
+    }
+
+    /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
+    pub fn vnni(self) -> Option<AvxVnni> {
+        (self.dots == DotInstructions::Present).then_some(AvxVnni(self))
+    }
+
+    /// The same without that instruction.
+    pub fn without_dots(self) -> Self {
+        Self { dots: self.dots.given_up() }
+    }
+
+    pub(super) fn dots(self) -> DotInstructions {
+        self.dots
     }
 }
 
@@ -28,16 +49,24 @@ impl Avx2 {
 #[derive(Clone, Copy)]
 pub struct Avx2Lanes([__m256; 2]);
 
+/// The words of lanes 0..8 and 8..16; as [`Avx2Lanes`], made only from an [`Avx2`].
+#[derive(Clone, Copy)]
+pub struct Avx2Words([__m256i; 2]);
+
 /// Calls a function on both halves.
 macro_rules! halves {
     ($function:ident($($lanes:expr),+)) => {
-        // SAFETY: lanes exist only where an `Avx2` token was made, so the features are present.
-        Avx2Lanes(unsafe { [$function($($lanes.0[0]),+), $function($($lanes.0[1]),+)] })
+        halves!(Avx2Lanes: $function($($lanes),+))
+    };
+    ($type:ident: $function:ident($($lanes:expr),+)) => {
+        // SAFETY: lanes and words exist only where an `Avx2` token was made, so the features are present.
+        $type(unsafe { [$function($($lanes.0[0]),+), $function($($lanes.0[1]),+)] })
     };
 }
 
 impl Simd for Avx2 {
     type Lanes = Avx2Lanes;
+    type Words = Avx2Words;
 
     const REGISTERS: Registers = Registers::Few;
 
@@ -75,6 +104,19 @@ impl Simd for Avx2 {
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
             ]
         })
+    }
+
+    #[inline(always)]
+    fn load_words(self, from: &[u8; 4 * LANES]) -> Avx2Words {
+        let from = from.as_ptr().cast::<__m256i>();
+        // SAFETY: `self` proves the features; both halves lie within the 64 bytes.
+        Avx2Words(unsafe { [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))] })
+    }
+
+    #[inline(always)]
+    fn splat_words(self, word: i32) -> Avx2Words {
+        // SAFETY: `self` proves the features.
+        Avx2Words([unsafe { _mm256_set1_epi32(word) }; 2])
     }
 
     #[inline(always)]
@@ -183,6 +225,157 @@ impl Lanes for Avx2Lanes {
     fn sum(self) -> f32 {
         // SAFETY: lanes prove the features.
         unsafe { sum_eight(_mm256_add_ps(self.0[0], self.0[1])) }
+    }
+}
+
+impl Words for Avx2Words {
+    type Lanes = Avx2Lanes;
+
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        halves!(Avx2Words: _mm256_and_si256(self, other))
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        halves!(Avx2Words: _mm256_or_si256(self, other))
+    }
+
+    #[inline(always)]
+    fn shift_left(self, bits: u32) -> Self {
+        // SAFETY: words prove the features.
+        Self(self.0.map(|half| unsafe { _mm256_sll_epi32(half, count(bits)) }))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, bits: u32) -> Self {
+        // SAFETY: words prove the features.
+        Self(self.0.map(|half| unsafe { _mm256_srl_epi32(half, count(bits)) }))
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, bits: u32) -> Self {
+        // SAFETY: words prove the features.
+        Self(self.0.map(|half| unsafe { _mm256_sra_epi32(half, count(bits)) }))
+    }
+
+    #[inline(always)]
+    fn to_lanes(self) -> Avx2Lanes {
+        halves!(Avx2Lanes: _mm256_cvtepi32_ps(self))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [u8; 4 * LANES]) {
+        let to = to.as_mut_ptr().cast::<__m256i>();
+        // SAFETY: words prove the features; both halves lie within the 64 bytes.
+        unsafe {
+            _mm256_storeu_si256(to, self.0[0]);
+            _mm256_storeu_si256(to.add(1), self.0[1]);
+        }
+    }
+}
+
+/// By how many bits to shift.
+#[inline(always)]
+pub fn count(bits: u32) -> __m128i {
+    // SAFETY: SSE2 is part of x86-64.
+    unsafe { _mm_cvtsi32_si128(bits.cast_signed()) }
+}
+
+impl Dots for Avx2 {
+    type Simd = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::vectorize(self, kernel)
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
+        /// Two products are at most 2 * 63 * 127 and fit 16 bits.
+        #[inline(always)]
+        unsafe fn dot(sums: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+            // SAFETY: the caller proves the features.
+            unsafe { add_pairs(sums, _mm256_maddubs_epi16(weights, activations)) }
+        }
+        halves!(Avx2Words: dot(sums, weights, activations))
+    }
+
+    #[inline(always)]
+    fn dot_biased(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
+        /// The instruction takes an unsigned factor: the weight's size, while its sign goes to the activation. Two products are at most
+        /// 2 * 128 * 127 and fit 16 bits.
+        #[inline(always)]
+        unsafe fn dot(sums: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+            // SAFETY: the caller proves the features.
+            unsafe {
+                let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(i8::MIN));
+                let activations = _mm256_sign_epi8(activations, weights);
+                add_pairs(sums, _mm256_maddubs_epi16(_mm256_abs_epi8(weights), activations))
+            }
+        }
+        halves!(Avx2Words: dot(sums, weights, activations))
+    }
+
+    #[inline(always)]
+    fn biased_start(self, _activations: i32) -> i32 {
+        0
+    }
+}
+
+/// Adds each two neighbours of sixteen bits to a sum.
+///
+/// # Safety
+///
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn add_pairs(sums: __m256i, pairs: __m256i) -> __m256i {
+    // SAFETY: the caller proves the feature.
+    unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) }
+}
+
+impl Dots for AvxVnni {
+    type Simd = Avx2;
+
+    #[inline(always)]
+    fn simd(self) -> Avx2 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+        fn with_vnni<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        // SAFETY: `self` proves the features.
+        environment::with_default(move || unsafe { with_vnni(kernel) })
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
+        #[inline(always)]
+        unsafe fn dot(sums: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
+            // SAFETY: the caller proves the features.
+            unsafe { _mm256_dpbusd_avx_epi32(sums, weights, activations) }
+        }
+        // SAFETY: `self` proves AVX-VNNI besides.
+        halves!(Avx2Words: dot(sums, weights, activations))
+    }
+
+    #[inline(always)]
+    fn dot_biased(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
+        self.dot_small(sums, weights, activations)
+    }
+
+    #[inline(always)]
+    fn biased_start(self, activations: i32) -> i32 {
+        -128 * activations
     }
 }
 

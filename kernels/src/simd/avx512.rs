@@ -6,17 +6,39 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::avx2::sum_eight;
-use super::{LANES, Lanes, Registers, Simd, environment};
+use super::avx2::{count, sum_eight};
+use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
 
-/// Proof of AVX-512 Foundation.
+/// Proof of AVX-512 Foundation and its instructions for bytes and words (BW).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Avx512(());
+pub struct Avx512 {
+    dots: DotInstructions,
+}
+
+/// Proof of AVX-512 Foundation, BW and VNNI.
+#[derive(Clone, Copy)]
+pub struct Avx512Vnni(Avx512);
 
 impl Avx512 {
-    /// The token, if this CPU has the feature.
+    /// The token, if this CPU has the features.
     pub fn detect() -> Option<Self> {
-        is_x86_feature_detected!("avx512f").then_some(Self(()))
+        let present = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        let has_vnni = is_x86_feature_detected!("avx512vnni");
+        present.then(|| Self { dots: DotInstructions::detected(has_vnni) })
+    }
+
+    /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
+    pub fn vnni(self) -> Option<Avx512Vnni> {
+        (self.dots == DotInstructions::Present).then_some(Avx512Vnni(self))
+    }
+
+    /// The same without that instruction.
+    pub fn without_dots(self) -> Self {
+        Self { dots: self.dots.given_up() }
+    }
+
+    pub(super) fn dots(self) -> DotInstructions {
+        self.dots
     }
 }
 
@@ -26,8 +48,13 @@ impl Avx512 {
 #[derive(Clone, Copy)]
 pub struct Avx512Lanes(__m512);
 
+/// All sixteen words; as [`Avx512Lanes`], made only from an [`Avx512`].
+#[derive(Clone, Copy)]
+pub struct Avx512Words(__m512i);
+
 impl Simd for Avx512 {
     type Lanes = Avx512Lanes;
+    type Words = Avx512Words;
 
     const REGISTERS: Registers = Registers::Many;
 
@@ -59,6 +86,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load_words(self, from: &[u8; 4 * LANES]) -> Avx512Words {
+        // SAFETY: `self` proves the feature; `from` is 64 bytes.
+        Avx512Words(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn splat_words(self, word: i32) -> Avx512Words {
+        // SAFETY: `self` proves the feature.
+        Avx512Words(unsafe { _mm512_set1_epi32(word) })
+    }
+
+    #[inline(always)]
     fn prefetch<E>(self, line: &[E; LANES]) {
         // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
@@ -66,7 +105,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx512f")]
+        #[target_feature(enable = "avx512f,avx512bw")]
         fn with_avx512<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
@@ -145,5 +184,155 @@ impl Lanes for Avx512Lanes {
             let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
             sum_eight(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
         }
+    }
+}
+
+impl Words for Avx512Words {
+    type Lanes = Avx512Lanes;
+
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        // SAFETY: words prove the feature.
+        Self(unsafe { _mm512_and_si512(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        // SAFETY: words prove the feature.
+        Self(unsafe { _mm512_or_si512(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn shift_left(self, bits: u32) -> Self {
+        // SAFETY: words prove the feature.
+        Self(unsafe { _mm512_sll_epi32(self.0, count(bits)) })
+    }
+
+    #[inline(always)]
+    fn shift_right(self, bits: u32) -> Self {
+        // SAFETY: words prove the feature.
+        Self(unsafe { _mm512_srl_epi32(self.0, count(bits)) })
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, bits: u32) -> Self {
+        // SAFETY: words prove the feature.
+        Self(unsafe { _mm512_sra_epi32(self.0, count(bits)) })
+    }
+
+    #[inline(always)]
+    fn to_lanes(self) -> Avx512Lanes {
+        // SAFETY: words prove the feature.
+        Avx512Lanes(unsafe { _mm512_cvtepi32_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [u8; 4 * LANES]) {
+        // SAFETY: words prove the feature; `to` is 64 bytes.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), self.0) }
+    }
+}
+
+impl Dots for Avx512 {
+    type Simd = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::vectorize(self, kernel)
+    }
+
+    #[inline(always)]
+    fn dot_small(
+        self,
+        sums: Avx512Words,
+        weights: Avx512Words,
+        activations: Avx512Words,
+    ) -> Avx512Words {
+        // SAFETY: `self` proves the features. Two products are at most 2 * 63 * 127 and fit 16 bits.
+        Avx512Words(unsafe { add_pairs(sums.0, _mm512_maddubs_epi16(weights.0, activations.0)) })
+    }
+
+    #[inline(always)]
+    fn dot_biased(
+        self,
+        sums: Avx512Words,
+        weights: Avx512Words,
+        activations: Avx512Words,
+    ) -> Avx512Words {
+        // The instruction takes an unsigned factor: the weight's size, while its sign goes to the activation.
+        // SAFETY: `self` proves the features. Two products are at most 2 * 128 * 127 and fit 16 bits.
+        Avx512Words(unsafe {
+            let weights = _mm512_xor_si512(weights.0, _mm512_set1_epi8(i8::MIN));
+            let negative = _mm512_movepi8_mask(weights);
+            let zero = _mm512_setzero_si512();
+            let activations = _mm512_mask_sub_epi8(activations.0, negative, zero, activations.0);
+            add_pairs(sums.0, _mm512_maddubs_epi16(_mm512_abs_epi8(weights), activations))
+        })
+    }
+
+    #[inline(always)]
+    fn biased_start(self, _activations: i32) -> i32 {
+        0
+    }
+}
+
+/// Adds each two neighbours of sixteen bits to a sum.
+///
+/// # Safety
+///
+/// The CPU must have AVX-512 BW.
+#[inline(always)]
+unsafe fn add_pairs(sums: __m512i, pairs: __m512i) -> __m512i {
+    // SAFETY: the caller proves the feature.
+    unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))) }
+}
+
+impl Dots for Avx512Vnni {
+    type Simd = Avx512;
+
+    #[inline(always)]
+    fn simd(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+        fn with_vnni<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        // SAFETY: `self` proves the features.
+        environment::with_default(move || unsafe { with_vnni(kernel) })
+    }
+
+    #[inline(always)]
+    fn dot_small(
+        self,
+        sums: Avx512Words,
+        weights: Avx512Words,
+        activations: Avx512Words,
+    ) -> Avx512Words {
+        // SAFETY: `self` proves the features.
+        Avx512Words(unsafe { _mm512_dpbusd_epi32(sums.0, weights.0, activations.0) })
+    }
+
+    #[inline(always)]
+    fn dot_biased(
+        self,
+        sums: Avx512Words,
+        weights: Avx512Words,
+        activations: Avx512Words,
+    ) -> Avx512Words {
+        self.dot_small(sums, weights, activations)
+    }
+
+    #[inline(always)]
+    fn biased_start(self, activations: i32) -> i32 {
+        -128 * activations
     }
 }

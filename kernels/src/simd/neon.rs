@@ -8,16 +8,38 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{LANES, Lanes, Registers, Simd, environment};
+use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
 
 /// Proof of Advanced SIMD.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Neon(());
+pub struct Neon {
+    dots: DotInstructions,
+}
+
+/// Proof of Advanced SIMD and its dot products.
+#[derive(Clone, Copy)]
+pub struct NeonDot(Neon);
 
 impl Neon {
     /// The token, if this CPU has the feature.
     pub fn detect() -> Option<Self> {
-        is_aarch64_feature_detected!("neon").then_some(Self(()))
+        is_aarch64_feature_detected!("neon").then(|| Self {
+            dots: DotInstructions::detected(is_aarch64_feature_detected!("dotprod")),
+        })
+    }
+
+    /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
+    pub fn dot(self) -> Option<NeonDot> {
+        (self.dots == DotInstructions::Present).then_some(NeonDot(self))
+    }
+
+    /// The same without that instruction.
+    pub fn without_dots(self) -> Self {
+        Self { dots: self.dots.given_up() }
+    }
+
+    pub(super) fn dots(self) -> DotInstructions {
+        self.dots
     }
 }
 
@@ -27,11 +49,18 @@ impl Neon {
 #[derive(Clone, Copy)]
 pub struct NeonLanes([float32x4_t; 4]);
 
+/// The words of lanes 0..4, 4..8, 8..12 and 12..16; as [`NeonLanes`], made only from a [`Neon`].
+#[derive(Clone, Copy)]
+pub struct NeonWords([int32x4_t; 4]);
+
 /// Calls a function on all four quarters.
 macro_rules! quarters {
     ($function:ident($($lanes:expr),+)) => {
-        // SAFETY: lanes exist only where a `Neon` token was made.
-        NeonLanes(unsafe {
+        quarters!(NeonLanes: $function($($lanes),+))
+    };
+    ($type:ident: $function:ident($($lanes:expr),+)) => {
+        // SAFETY: lanes and words exist only where a `Neon` token was made.
+        $type(unsafe {
             [
                 $function($($lanes.0[0]),+),
                 $function($($lanes.0[1]),+),
@@ -44,6 +73,7 @@ macro_rules! quarters {
 
 impl Simd for Neon {
     type Lanes = NeonLanes;
+    type Words = NeonWords;
 
     const REGISTERS: Registers = Registers::Few;
 
@@ -97,6 +127,26 @@ impl Simd for Neon {
                 vreinterpretq_f32_u32(vshll_high_n_u16::<16>(high)),
             ]
         })
+    }
+
+    #[inline(always)]
+    fn load_words(self, from: &[u8; 4 * LANES]) -> NeonWords {
+        let from = from.as_ptr();
+        // SAFETY: `self` proves the feature; all quarters lie within the 64 bytes.
+        NeonWords(unsafe {
+            [
+                vreinterpretq_s32_u8(vld1q_u8(from)),
+                vreinterpretq_s32_u8(vld1q_u8(from.add(16))),
+                vreinterpretq_s32_u8(vld1q_u8(from.add(32))),
+                vreinterpretq_s32_u8(vld1q_u8(from.add(48))),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn splat_words(self, word: i32) -> NeonWords {
+        // SAFETY: `self` proves the feature.
+        NeonWords([unsafe { vdupq_n_s32(word) }; 4])
     }
 
     #[inline(always)]
@@ -223,5 +273,155 @@ impl Lanes for NeonLanes {
             let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
             vpadds_f32(two)
         }
+    }
+}
+
+impl Words for NeonWords {
+    type Lanes = NeonLanes;
+
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        quarters!(NeonWords: vandq_s32(self, other))
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        quarters!(NeonWords: vorrq_s32(self, other))
+    }
+
+    #[inline(always)]
+    fn shift_left(self, bits: u32) -> Self {
+        // SAFETY: words prove the feature.
+        Self(self.0.map(|four| unsafe { vshlq_s32(four, vdupq_n_s32(bits.cast_signed())) }))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, bits: u32) -> Self {
+        // SAFETY: words prove the feature.
+        Self(self.0.map(|four| unsafe {
+            let four = vreinterpretq_u32_s32(four);
+            vreinterpretq_s32_u32(vshlq_u32(four, vdupq_n_s32(-bits.cast_signed())))
+        }))
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, bits: u32) -> Self {
+        // SAFETY: words prove the feature.
+        Self(self.0.map(|four| unsafe { vshlq_s32(four, vdupq_n_s32(-bits.cast_signed())) }))
+    }
+
+    #[inline(always)]
+    fn to_lanes(self) -> NeonLanes {
+        quarters!(NeonLanes: vcvtq_f32_s32(self))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [u8; 4 * LANES]) {
+        let to = to.as_mut_ptr();
+        // SAFETY: words prove the feature; all quarters lie within the 64 bytes.
+        unsafe {
+            vst1q_u8(to, vreinterpretq_u8_s32(self.0[0]));
+            vst1q_u8(to.add(16), vreinterpretq_u8_s32(self.0[1]));
+            vst1q_u8(to.add(32), vreinterpretq_u8_s32(self.0[2]));
+            vst1q_u8(to.add(48), vreinterpretq_u8_s32(self.0[3]));
+        }
+    }
+}
+
+/// Each byte of a word less 128: an unsigned byte with its highest bit turned is a signed one.
+///
+/// # Safety
+///
+/// The CPU must have Advanced SIMD.
+#[inline(always)]
+unsafe fn unbiased(weights: int32x4_t) -> int32x4_t {
+    // SAFETY: the caller proves the feature.
+    unsafe { veorq_s32(weights, vreinterpretq_s32_s8(vdupq_n_s8(i8::MIN))) }
+}
+
+impl Dots for Neon {
+    type Simd = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::vectorize(self, kernel)
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sums: NeonWords, weights: NeonWords, activations: NeonWords) -> NeonWords {
+        /// Products of 16 bits are added in pairs, then the pairs.
+        #[inline(always)]
+        unsafe fn dot(sums: int32x4_t, weights: int32x4_t, activations: int32x4_t) -> int32x4_t {
+            // SAFETY: the caller proves the feature.
+            unsafe {
+                let weights = vreinterpretq_s8_s32(weights);
+                let activations = vreinterpretq_s8_s32(activations);
+                let low = vmull_s8(vget_low_s8(weights), vget_low_s8(activations));
+                let high = vmull_high_s8(weights, activations);
+                vaddq_s32(sums, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))
+            }
+        }
+        quarters!(NeonWords: dot(sums, weights, activations))
+    }
+
+    #[inline(always)]
+    fn dot_biased(self, sums: NeonWords, weights: NeonWords, activations: NeonWords) -> NeonWords {
+        self.dot_small(sums, quarters!(NeonWords: unbiased(weights)), activations)
+    }
+
+    #[inline(always)]
+    fn biased_start(self, _activations: i32) -> i32 {
+        0
+    }
+}
+
+impl Dots for NeonDot {
+    type Simd = Neon;
+
+    #[inline(always)]
+    fn simd(self) -> Neon {
+        self.0
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::vectorize(self.0, kernel)
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sums: NeonWords, weights: NeonWords, activations: NeonWords) -> NeonWords {
+        /// By name, since the intrinsic is not stable yet.
+        #[inline(always)]
+        unsafe fn dot(sums: int32x4_t, weights: int32x4_t, activations: int32x4_t) -> int32x4_t {
+            let mut sums = sums;
+            // SAFETY: the caller proves the feature, the instruction touches registers alone.
+            unsafe {
+                asm!(
+                    ".arch_extension dotprod",
+                    "sdot {sums:v}.4s, {weights:v}.16b, {activations:v}.16b",
+                    sums = inout(vreg) sums,
+                    weights = in(vreg) weights,
+                    activations = in(vreg) activations,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            sums
+        }
+        quarters!(NeonWords: dot(sums, weights, activations))
+    }
+
+    #[inline(always)]
+    fn dot_biased(self, sums: NeonWords, weights: NeonWords, activations: NeonWords) -> NeonWords {
+        self.dot_small(sums, quarters!(NeonWords: unbiased(weights)), activations)
+    }
+
+    #[inline(always)]
+    fn biased_start(self, _activations: i32) -> i32 {
+        0
     }
 }

@@ -5,7 +5,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{LANES, Lanes, Registers, Simd, environment, fold_halves};
+use super::{Dots, LANES, Lanes, Registers, Simd, Words, environment, fold_halves};
 
 /// Needs nothing from the CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,8 +15,13 @@ pub struct Scalar;
 #[derive(Clone, Copy)]
 pub struct ScalarLanes([f32; LANES]);
 
+/// Sixteen words in memory.
+#[derive(Clone, Copy)]
+pub struct ScalarWords([i32; LANES]);
+
 impl Simd for Scalar {
     type Lanes = ScalarLanes;
+    type Words = ScalarWords;
 
     const REGISTERS: Registers = Registers::Few;
 
@@ -38,6 +43,17 @@ impl Simd for Scalar {
     #[inline(always)]
     fn load_bf16(self, from: &[bf16; LANES]) -> ScalarLanes {
         ScalarLanes(from.map(bf16::to_f32))
+    }
+
+    #[inline(always)]
+    fn load_words(self, from: &[u8; 4 * LANES]) -> ScalarWords {
+        let (words, _) = from.as_chunks();
+        ScalarWords(array::from_fn(|i| i32::from_le_bytes(words[i])))
+    }
+
+    #[inline(always)]
+    fn splat_words(self, word: i32) -> ScalarWords {
+        ScalarWords([word; LANES])
     }
 
     #[inline(always)]
@@ -122,6 +138,104 @@ impl Lanes for ScalarLanes {
     fn sum(self) -> f32 {
         fold_halves(self.0, f32::add)
     }
+}
+
+impl Words for ScalarWords {
+    type Lanes = ScalarLanes;
+
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        Self(array::from_fn(|i| self.0[i] & other.0[i]))
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        Self(array::from_fn(|i| self.0[i] | other.0[i]))
+    }
+
+    #[inline(always)]
+    fn shift_left(self, bits: u32) -> Self {
+        Self(self.0.map(|word| word << bits))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, bits: u32) -> Self {
+        Self(self.0.map(|word| (word.cast_unsigned() >> bits).cast_signed()))
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, bits: u32) -> Self {
+        Self(self.0.map(|word| word >> bits))
+    }
+
+    #[inline(always)]
+    fn to_lanes(self) -> ScalarLanes {
+        ScalarLanes(self.0.map(|word| word as f32))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [u8; 4 * LANES]) {
+        let (words, _) = to.as_chunks_mut();
+        for i in 0..LANES {
+            words[i] = self.0[i].to_le_bytes();
+        }
+    }
+}
+
+impl Dots for Scalar {
+    type Simd = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::vectorize(self, kernel)
+    }
+
+    #[inline(always)]
+    fn dot_small(
+        self,
+        sums: ScalarWords,
+        weights: ScalarWords,
+        activations: ScalarWords,
+    ) -> ScalarWords {
+        add_products(sums, weights, activations, |weight| i32::from(weight))
+    }
+
+    #[inline(always)]
+    fn dot_biased(
+        self,
+        sums: ScalarWords,
+        weights: ScalarWords,
+        activations: ScalarWords,
+    ) -> ScalarWords {
+        add_products(sums, weights, activations, |weight| i32::from(weight) - 128)
+    }
+
+    #[inline(always)]
+    fn biased_start(self, _activations: i32) -> i32 {
+        0
+    }
+}
+
+#[inline(always)]
+fn add_products(
+    sums: ScalarWords,
+    weights: ScalarWords,
+    activations: ScalarWords,
+    meaning: impl Fn(u8) -> i32,
+) -> ScalarWords {
+    ScalarWords(array::from_fn(|i| {
+        let (weights, activations) = (weights.0[i].to_le_bytes(), activations.0[i].to_le_bytes());
+        let mut sum = sums.0[i];
+        for byte in 0..4 {
+            sum += meaning(weights[byte]) * i32::from(activations[byte].cast_signed());
+        }
+        sum
+    }))
 }
 
 #[inline(always)]

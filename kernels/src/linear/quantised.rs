@@ -1,0 +1,479 @@
+//! Quantised weights in memory: as many bytes as in the file, in an order that sixteen rows can be read at once.
+//!
+//! A panel is sixteen rows. For each block of it there are the rows' halves (`d` and `m`), side by side, and *lines* of 64 bytes, four
+//! for each row: first the finer scales, then the quants of every 32 weights. All quants are unsigned; what they stand for is less by
+//! an offset.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::WeightFormat;
+use super::blocks::{self, SuperBlock};
+use crate::aligned::Aligned;
+use crate::simd::{LANES, Lanes, Simd, Words};
+
+/// Weights that share a scale, or two, and an activation's scale.
+pub const RUN: usize = 32;
+
+/// Words of four quants in a run.
+pub const GROUPS: usize = RUN / 4;
+
+/// Four bytes of each of sixteen rows.
+pub type Line = [u8; 4 * LANES];
+
+/// How the quants of a run are stored.
+pub trait Quants: Send + Sync + 'static {
+    /// Lines for the runs of sixteen rows.
+    const LINES: usize;
+
+    /// Whether quants have eight bits, too many for [`dot_small`](crate::simd::Dots::dot_small).
+    const ARE_BYTES: bool = false;
+
+    /// Stores one row's.
+    fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]);
+
+    /// The quants of sixteen rows: those of the first four weights, then of the next.
+    fn groups<S: Simd>(simd: S, lines: &[Line]) -> [S::Words; GROUPS];
+}
+
+/// Eight bits: a line for each group.
+pub struct Bytes;
+
+/// Four bits: a line for two groups, the first half of the run in the lower bits.
+pub struct Nibbles;
+
+/// Four bits as [`Nibbles`], and the fifths of all groups in one line: bit `g` of a byte belongs to group `g`.
+pub struct FiveBits;
+
+/// Four bits as [`Nibbles`], and two more of four groups in each of two lines.
+pub struct SixBits;
+
+impl Quants for Bytes {
+    const LINES: usize = GROUPS;
+    const ARE_BYTES: bool = true;
+
+    fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
+        for (line, quants) in lines.iter_mut().zip(quants.as_chunks::<4>().0) {
+            line[4 * lane..][..4].copy_from_slice(quants);
+        }
+    }
+
+    #[inline(always)]
+    fn groups<S: Simd>(simd: S, lines: &[Line]) -> [S::Words; GROUPS] {
+        let mut groups = [simd.splat_words(0); GROUPS];
+        for g in 0..GROUPS {
+            groups[g] = simd.load_words(&lines[g]);
+        }
+        groups
+    }
+}
+
+impl Quants for Nibbles {
+    const LINES: usize = GROUPS / 2;
+
+    fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
+        for (k, quant) in quants.iter().enumerate() {
+            let (line, shift) = if k < RUN / 2 { (k / 4, 0) } else { ((k - RUN / 2) / 4, 4) };
+            lines[line][4 * lane + k % 4] |= (quant & 15) << shift;
+        }
+    }
+
+    #[inline(always)]
+    fn groups<S: Simd>(simd: S, lines: &[Line]) -> [S::Words; GROUPS] {
+        let mask = simd.splat_words(0x0F0F_0F0F);
+        let mut groups = [mask; GROUPS];
+        for g in 0..GROUPS / 2 {
+            let both = simd.load_words(&lines[g]);
+            groups[g] = both.and(mask);
+            groups[g + GROUPS / 2] = both.shift_right(4).and(mask);
+        }
+        groups
+    }
+}
+
+impl Quants for FiveBits {
+    const LINES: usize = Nibbles::LINES + 1;
+
+    fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
+        let (nibbles, high) = lines.split_at_mut(Nibbles::LINES);
+        Nibbles::put(quants, lane, nibbles);
+        for (k, quant) in quants.iter().enumerate() {
+            high[0][4 * lane + k % 4] |= (quant >> 4) << (k / 4);
+        }
+    }
+
+    #[inline(always)]
+    fn groups<S: Simd>(simd: S, lines: &[Line]) -> [S::Words; GROUPS] {
+        let mut groups = Nibbles::groups(simd, lines);
+        let high = simd.load_words(&lines[Nibbles::LINES]);
+        let mask = simd.splat_words(0x1010_1010);
+        for g in 0..GROUPS {
+            groups[g] = groups[g].or(moved_to_four(high, g as u32).and(mask));
+        }
+        groups
+    }
+}
+
+impl Quants for SixBits {
+    const LINES: usize = Nibbles::LINES + 2;
+
+    fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
+        let (nibbles, high) = lines.split_at_mut(Nibbles::LINES);
+        Nibbles::put(quants, lane, nibbles);
+        for (k, quant) in quants.iter().enumerate() {
+            let group = k / 4;
+            high[group / 4][4 * lane + k % 4] |= (quant >> 4) << (2 * (group % 4));
+        }
+    }
+
+    #[inline(always)]
+    fn groups<S: Simd>(simd: S, lines: &[Line]) -> [S::Words; GROUPS] {
+        let mut groups = Nibbles::groups(simd, lines);
+        let mask = simd.splat_words(0x3030_3030);
+        for half in 0..2 {
+            let high = simd.load_words(&lines[Nibbles::LINES + half]);
+            for i in 0..4 {
+                let g = 4 * half + i;
+                groups[g] = groups[g].or(moved_to_four(high, 2 * i as u32).and(mask));
+            }
+        }
+        groups
+    }
+}
+
+/// Words moved so that their bit `from` becomes bit 4.
+#[inline(always)]
+fn moved_to_four<W: Words>(words: W, from: u32) -> W {
+    if from < 4 { words.shift_left(4 - from) } else { words.shift_right(from - 4) }
+}
+
+/// The scales of a run of sixteen rows.
+pub struct Scales<L> {
+    /// Of each half of the run; the first of both where a run has one.
+    pub scales: [L; 2],
+    /// What is added to every weight, in formats with a minimum.
+    pub minimum: L,
+}
+
+/// A quantised format: how its scales are stored. Weight `k` of a row is `scale * (quant[k] - OFFSET) (+ minimum)`.
+pub trait Blocks: Send + Sync + 'static {
+    /// Its name.
+    const FORMAT: WeightFormat;
+
+    /// How its quants are stored.
+    type Quants: Quants;
+
+    /// What quants are more than what they stand for.
+    const OFFSET: i32;
+
+    /// Halves of a block: `d`, and in some formats `m`.
+    const HALVES: usize;
+
+    /// Where the finer scales lie in a file's block: whole words.
+    const FINE: Range<usize> = 0..0;
+
+    /// Whether each half of a run has its own scale.
+    const HAS_TWO_SCALES: bool = false;
+
+    /// Whether there is a minimum.
+    const HAS_MINIMUM: bool = false;
+
+    /// The scales of run `run` of a block.
+    fn scales<S: Simd>(
+        simd: S,
+        halves: &[[f16; LANES]],
+        fine: &[Line],
+        run: usize,
+    ) -> Scales<S::Lanes>;
+}
+
+/// `d` alone.
+macro_rules! simple_format {
+    ($format:ident, $quants:ident, $offset:literal) => {
+        pub struct $format;
+
+        impl Blocks for $format {
+            const FORMAT: WeightFormat = WeightFormat::$format;
+            type Quants = $quants;
+            const OFFSET: i32 = $offset;
+            const HALVES: usize = 1;
+
+            #[inline(always)]
+            fn scales<S: Simd>(
+                simd: S,
+                halves: &[[f16; LANES]],
+                _fine: &[Line],
+                _run: usize,
+            ) -> Scales<S::Lanes> {
+                Scales { scales: [simd.load_f16(&halves[0]); 2], minimum: simd.splat(0.0) }
+            }
+        }
+    };
+}
+simple_format!(Q8_0, Bytes, 128);
+simple_format!(Q4_0, Nibbles, 8);
+simple_format!(Q5_0, FiveBits, 16);
+
+/// `d` and `m`.
+macro_rules! format_with_minimum {
+    ($format:ident, $quants:ident) => {
+        pub struct $format;
+
+        impl Blocks for $format {
+            const FORMAT: WeightFormat = WeightFormat::$format;
+            type Quants = $quants;
+            const OFFSET: i32 = 0;
+            const HALVES: usize = 2;
+            const HAS_MINIMUM: bool = true;
+
+            #[inline(always)]
+            fn scales<S: Simd>(
+                simd: S,
+                halves: &[[f16; LANES]],
+                _fine: &[Line],
+                _run: usize,
+            ) -> Scales<S::Lanes> {
+                let minimum = simd.load_f16(&halves[1]);
+                Scales { scales: [simd.load_f16(&halves[0]); 2], minimum }
+            }
+        }
+    };
+}
+format_with_minimum!(Q4_1, Nibbles);
+format_with_minimum!(Q5_1, FiveBits);
+
+/// `d` and `m`, and for each run a scale and a minimum of six bits.
+macro_rules! format_with_six_bits {
+    ($format:ident, $quants:ident) => {
+        pub struct $format;
+
+        impl Blocks for $format {
+            const FORMAT: WeightFormat = WeightFormat::$format;
+            type Quants = $quants;
+            const OFFSET: i32 = 0;
+            const HALVES: usize = 2;
+            const FINE: Range<usize> = 4..16;
+            const HAS_MINIMUM: bool = true;
+
+            #[inline(always)]
+            fn scales<S: Simd>(
+                simd: S,
+                halves: &[[f16; LANES]],
+                fine: &[Line],
+                run: usize,
+            ) -> Scales<S::Lanes> {
+                let mut words = [simd.splat_words(0); 3];
+                for i in 0..3 {
+                    words[i] = simd.load_words(&fine[i]);
+                }
+                // Those of the first four runs are whole; the others have their four lower bits in the third word, and the two upper
+                // ones above those of the first four.
+                let at = 8 * (run as u32 % 4);
+                let (six, four) = (simd.splat_words(0x3F), simd.splat_words(0x0F));
+                let (scale, minimum) = if run < 4 {
+                    (words[0].shift_right(at).and(six), words[1].shift_right(at).and(six))
+                } else {
+                    let upper = simd.splat_words(0x30);
+                    (
+                        words[2]
+                            .shift_right(at)
+                            .and(four)
+                            .or(words[0].shift_right(at + 2).and(upper)),
+                        words[2]
+                            .shift_right(at + 4)
+                            .and(four)
+                            .or(words[1].shift_right(at + 2).and(upper)),
+                    )
+                };
+                let scale = simd.load_f16(&halves[0]) * scale.to_lanes();
+                let minimum = simd.load_f16(&halves[1]) * minimum.to_lanes();
+                Scales { scales: [scale; 2], minimum: minimum * simd.splat(-1.0) }
+            }
+        }
+    };
+}
+format_with_six_bits!(Q4K, Nibbles);
+format_with_six_bits!(Q5K, FiveBits);
+
+pub struct Q6K;
+
+impl Blocks for Q6K {
+    const FORMAT: WeightFormat = WeightFormat::Q6K;
+    type Quants = SixBits;
+    const OFFSET: i32 = 32;
+    const HALVES: usize = 1;
+    const FINE: Range<usize> = 192..208;
+    const HAS_TWO_SCALES: bool = true;
+
+    #[inline(always)]
+    fn scales<S: Simd>(
+        simd: S,
+        halves: &[[f16; LANES]],
+        fine: &[Line],
+        run: usize,
+    ) -> Scales<S::Lanes> {
+        let word = simd.load_words(&fine[run / 2]);
+        let d = simd.load_f16(&halves[0]);
+        // Two scales of a run lie in one word: its lower bytes, or its upper ones.
+        let first = if run % 2 == 0 { word.shift_left(16) } else { word };
+        let first_scale = first.shift_left(8).shift_right_signed(24).to_lanes();
+        let second_scale = first.shift_right_signed(24).to_lanes();
+        Scales { scales: [d * first_scale, d * second_scale], minimum: simd.splat(0.0) }
+    }
+}
+
+/// A packed matrix of one format.
+pub struct Quantised<B> {
+    /// Blocks of a row.
+    row_blocks: usize,
+    halves: Aligned<f16>,
+    lines: Aligned<u8>,
+    format: PhantomData<B>,
+}
+
+/// The parts of a block of sixteen rows.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    halves: &'a [[f16; LANES]],
+    fine: &'a [Line],
+    quants: &'a [Line],
+}
+
+impl<B: Blocks> Quantised<B> {
+    /// Runs of a block.
+    const RUNS: usize = B::FORMAT.block() / RUN;
+    const FINE_LINES: usize = (B::FINE.end - B::FINE.start) / 4;
+    /// Lines of a block.
+    const LINES: usize = Self::FINE_LINES + Self::RUNS * B::Quants::LINES;
+
+    /// Packs rows of `inputs` weights from a file's blocks.
+    pub fn pack(outputs: usize, inputs: usize, bytes: &[u8]) -> Self {
+        let row_blocks = inputs / B::FORMAT.block();
+        let panels = outputs.div_ceil(LANES);
+        let halves_of_panel = row_blocks * B::HALVES * LANES;
+        let lines_of_panel = row_blocks * Self::LINES;
+        let mut halves = Aligned::<f16>::zeroed(panels * halves_of_panel);
+        let mut lines = Aligned::<u8>::zeroed(panels * lines_of_panel * size_of::<Line>());
+        let packed = Self {
+            row_blocks,
+            halves: Aligned::zeroed(0),
+            lines: Aligned::zeroed(0),
+            format: PhantomData,
+        };
+        if panels * row_blocks == 0 {
+            return packed;
+        }
+        let row_bytes = B::FORMAT.bytes(inputs);
+        halves
+            .par_chunks_exact_mut(halves_of_panel)
+            .zip(lines.as_chunks_mut().0.par_chunks_exact_mut(lines_of_panel))
+            .zip(bytes.par_chunks(LANES * row_bytes))
+            .for_each(|((halves, lines), rows)| {
+                for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+                    Self::put_row(row, lane, halves, lines);
+                }
+            });
+        Self { halves, lines, ..packed }
+    }
+
+    fn put_row(row: &[u8], lane: usize, halves: &mut [f16], lines: &mut [Line]) {
+        let blocks = row.chunks_exact(B::FORMAT.block_bytes());
+        let halves = halves.chunks_exact_mut(B::HALVES * LANES);
+        for ((block, halves), lines) in blocks.zip(halves).zip(lines.chunks_exact_mut(Self::LINES))
+        {
+            let mut quants = [0; SuperBlock::WEIGHTS];
+            let values = if B::FORMAT.block() == RUN {
+                let block = blocks::Block::unpack(B::FORMAT, block);
+                quants[..RUN].copy_from_slice(&block.quants);
+                [Some(block.scale), block.minimum]
+            } else {
+                let block = SuperBlock::unpack(B::FORMAT, block);
+                quants = block.quants;
+                [Some(block.scale), Some(block.minimum)]
+            };
+            for (half, value) in values.into_iter().flatten().take(B::HALVES).enumerate() {
+                halves[half * LANES + lane] = value;
+            }
+            let (fine_lines, quant_lines) = lines.split_at_mut(Self::FINE_LINES);
+            for (line, bytes) in fine_lines.iter_mut().zip(block[B::FINE].as_chunks::<4>().0) {
+                line[4 * lane..][..4].copy_from_slice(bytes);
+            }
+            let quants = quants.map(|quant| (i32::from(quant) + B::OFFSET) as u8);
+            let runs = quants.as_chunks::<RUN>().0;
+            for (lines, quants) in quant_lines.chunks_exact_mut(B::Quants::LINES).zip(runs) {
+                B::Quants::put(quants, lane, lines);
+            }
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.halves[..]) + size_of_val(&self.lines[..])
+    }
+
+    /// Bytes of a panel.
+    pub fn panel_bytes(&self) -> usize {
+        self.row_blocks * LANES * B::FORMAT.block_bytes()
+    }
+
+    /// Runs of a row.
+    pub fn row_runs(&self) -> usize {
+        self.row_blocks * Self::RUNS
+    }
+
+    /// A block of a panel.
+    #[inline(always)]
+    fn block(&self, panel: usize, block: usize) -> Block<'_> {
+        let index = panel * self.row_blocks + block;
+        let (halves, _) = self.halves[index * B::HALVES * LANES..][..B::HALVES * LANES].as_chunks();
+        let (lines, _) = self.lines.as_chunks();
+        let (fine, quants) = lines[index * Self::LINES..][..Self::LINES].split_at(Self::FINE_LINES);
+        Block { halves, fine, quants }
+    }
+
+    /// The quants and scales of a run of a panel.
+    #[inline(always)]
+    pub fn run<S: Simd>(
+        &self,
+        simd: S,
+        panel: usize,
+        run: usize,
+    ) -> ([S::Words; GROUPS], Scales<S::Lanes>) {
+        let Block { halves, fine, quants } = self.block(panel, run / Self::RUNS);
+        let run = run % Self::RUNS;
+        let lines = &quants[run * B::Quants::LINES..][..B::Quants::LINES];
+        (B::Quants::groups(simd, lines), B::scales(simd, halves, fine, run))
+    }
+
+    /// Widens a run of a panel exactly: `[RUN][16]`.
+    #[inline(always)]
+    pub fn widen<S: Simd>(&self, simd: S, panel: usize, run: usize, out: &mut [[f32; LANES]; RUN]) {
+        let (groups, Scales { scales, minimum }) = self.run(simd, panel, run);
+        let (byte, offset) = (simd.splat_words(255), simd.splat(B::OFFSET as f32));
+        for g in 0..GROUPS {
+            let scale = scales[g / (GROUPS / 2)];
+            for i in 0..4 {
+                let quant = groups[g].shift_right(8 * i as u32).and(byte).to_lanes() - offset;
+                // The product is exact, so that the sum is rounded once in either way.
+                let weight =
+                    if B::HAS_MINIMUM { quant.mul_add(scale, minimum) } else { quant * scale };
+                weight.store(&mut out[4 * g + i]);
+            }
+        }
+    }
+
+    /// Copies row `row` to `out`, widened exactly.
+    pub fn copy_row(&self, row: usize, out: &mut [f32]) {
+        let scalar = crate::simd::Scalar;
+        let mut widened = [[0.0; LANES]; RUN];
+        for (run, out) in out.chunks_exact_mut(RUN).enumerate() {
+            self.widen(scalar, row / LANES, run, &mut widened);
+            for (out, lanes) in out.iter_mut().zip(&widened) {
+                *out = lanes[row % LANES];
+            }
+        }
+    }
+}

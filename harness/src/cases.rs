@@ -1,7 +1,9 @@
 //! The list of operations under test. Whoever tests, times or lists operations goes through it.
 
 use std::fmt;
+use std::ops::Range;
 
+use half::f16;
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{WeightFormat, blocks};
 use proptest::sample::select;
@@ -10,6 +12,7 @@ use proptest::strategy::{BoxedStrategy, Strategy, Union};
 use crate::buffer::Buffer;
 use crate::compare::Errors;
 use crate::data::Data;
+use crate::fill::Fill;
 use crate::golden::widen;
 use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
@@ -32,10 +35,34 @@ pub const OPS: &[Op] = &[
     embedding::F32,
     embedding::F16,
     embedding::BF16,
+    embedding::Q8_0,
+    embedding::Q4_0,
+    embedding::Q4_1,
+    embedding::Q5_0,
+    embedding::Q5_1,
+    embedding::Q4_K,
+    embedding::Q5_K,
+    embedding::Q6_K,
     rms_norm::OP,
     linear::F32,
     linear::F16,
     linear::BF16,
+    linear::Q8_0,
+    linear::Q8_0_INT8,
+    linear::Q4_0,
+    linear::Q4_0_INT8,
+    linear::Q4_1,
+    linear::Q4_1_INT8,
+    linear::Q5_0,
+    linear::Q5_0_INT8,
+    linear::Q5_1,
+    linear::Q5_1_INT8,
+    linear::Q4_K,
+    linear::Q4_K_INT8,
+    linear::Q5_K,
+    linear::Q5_K_INT8,
+    linear::Q6_K,
+    linear::Q6_K_INT8,
     rope::OP,
     softmax::OP,
     softmax::EXP,
@@ -198,9 +225,47 @@ struct Weights {
 }
 
 impl Weights {
-    /// Rounds `values` to the format.
+    /// Rounds `values` to a format that stores weights one by one.
     fn new(format: WeightFormat, values: &[f32]) -> Self {
         let bytes = blocks::encode(format, values);
+        Self { widened: widen(format, &bytes), bytes }
+    }
+
+    /// Blocks of any bits, whose scales and minimums are numbers of the case's fill: all quants occur, the extreme ones too.
+    fn blocks(format: WeightFormat, data: Data, name: &str, count: usize) -> Self {
+        let (size, bits) = (format.block_bytes(), data.stream(name));
+        // Where weights of one format have halves, and finer scales.
+        let (halves, fine): (&[usize], Range<usize>) = match format {
+            WeightFormat::Q4_1 | WeightFormat::Q5_1 => (&[0, 2], 0..0),
+            WeightFormat::Q4K | WeightFormat::Q5K => (&[0, 2], 4..16),
+            WeightFormat::Q6K => (&[208], 192..208),
+            _ => (&[0], 0..0),
+        };
+        let values = data.values(&format!("{name} scales"), count * halves.len());
+        let mut bytes: Vec<u8> =
+            (0..count * size).map(|i| bits.bits(i as u64 ^ 1 << 40) as u8).collect();
+        for (i, block) in bytes.chunks_exact_mut(size).enumerate() {
+            match data.fill {
+                // Small finer scales, so that sums stay exact.
+                Fill::Integers => block[fine.clone()].iter_mut().for_each(|byte| *byte &= 3),
+                // All quants alike, and often extreme.
+                Fill::Constant => {
+                    let byte = [0, 0xFF, 0x80, 0x7F, bits.bits(0) as u8][bits.below(1, 5)];
+                    block.fill(byte);
+                }
+                // Neighbours alike, so that activations that cancel do so in the sum.
+                Fill::Cancelling if halves.len() == 1 => {
+                    for pair in block.as_chunks_mut::<2>().0 {
+                        pair[1] = pair[0];
+                    }
+                }
+                _ => (),
+            }
+            for (half, &at) in halves.iter().enumerate() {
+                let value = f16::from_f32(values[i * halves.len() + half]);
+                block[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            }
+        }
         Self { widened: widen(format, &bytes), bytes }
     }
 }

@@ -174,6 +174,13 @@ fn of_lanes(fault: LaneFault) -> Fault {
         LaneFault::BrainFloatsLoseABit => ("lanes: brain floats lose a bit", Class::Precision),
         LaneFault::SubtractAddsNegative => ("lanes: subtraction adds the negative", Class::Order),
         LaneFault::LoadCopies => ("lanes: load copies", Class::Order),
+        LaneFault::DotsSaturate => ("lanes: dots saturate", Class::Precision),
+        LaneFault::DotsDropAByte => ("lanes: dots drop a byte", Class::Accumulator),
+        LaneFault::DotsReadUnsigned => ("lanes: dots read activations unsigned", Class::Formula),
+        LaneFault::DotsKeepTheBias => ("lanes: dots keep the bias", Class::Accumulator),
+        LaneFault::ShiftDropsTheSign => ("lanes: shift drops the sign", Class::Formula),
+        LaneFault::ShiftStopsShort => ("lanes: shift stops a bit short", Class::Indexing),
+        LaneFault::WordsReadUnsigned => ("lanes: words read unsigned", Class::Formula),
     };
     let equivalent = match fault {
         LaneFault::TailFilledWithOnes => {
@@ -198,6 +205,12 @@ fn of_lanes(fault: LaneFault) -> Fault {
         LaneFault::AddFlushesSubnormals => &["add", "softmax"],
         LaneFault::HalvesFlushSubnormals => &["attention_f16", "linear_f16"],
         LaneFault::BrainFloatsLoseABit => &["linear_bf16"],
+        LaneFault::DotsSaturate | LaneFault::DotsKeepTheBias => &["linear_q8_0_int8"],
+        LaneFault::DotsDropAByte | LaneFault::DotsReadUnsigned | LaneFault::WordsReadUnsigned => {
+            &["linear_q4_0_int8", "linear_q6_k_int8"]
+        }
+        LaneFault::ShiftDropsTheSign => &["linear_q6_k_int8"],
+        LaneFault::ShiftStopsShort => &["linear_q5_1_int8", "linear_q4_k"],
         LaneFault::TailFilledWithOnes
         | LaneFault::TailReadShort
         | LaneFault::TailWrittenShort

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use lfm2_kernels::Isa;
 use lfm2_kernels::format::Checkpoint;
-use lfm2_kernels::linear::{WeightFormat, blocks};
+use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{self, Config, Description, Logits, Model, Scratch, Sequence, Tensor};
 use lfm2_kernels::ops::{CacheElement, ShiftAxis};
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::compare::equal_bits;
+use crate::oracle::blocks::{self, BlockFormat, Run};
 
 /// Why a golden file could not be used. Each message says what is wrong, where, and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -219,9 +220,26 @@ pub fn widen(format: WeightFormat, bytes: &[u8]) -> Vec<f32> {
         WeightFormat::F32 => bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
         WeightFormat::F16 => pairs().map(f16::from_le_bytes).map(f32::from).collect(),
         WeightFormat::Bf16 => pairs().map(bf16::from_le_bytes).map(f32::from).collect(),
-        // Held to gguf-py's bits by the vectors in `fixtures/`.
-        _ => blocks::decode(format, bytes),
+        _ => {
+            let format = block_format(format).expect("all others are formats of blocks");
+            blocks::runs(format, bytes).iter().flat_map(Run::weights).collect()
+        }
     }
+}
+
+/// The oracle's name of a format of blocks.
+pub fn block_format(format: WeightFormat) -> Option<BlockFormat> {
+    Some(match format {
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16 => return None,
+        WeightFormat::Q8_0 => BlockFormat::Q8_0,
+        WeightFormat::Q4_0 => BlockFormat::Q4_0,
+        WeightFormat::Q4_1 => BlockFormat::Q4_1,
+        WeightFormat::Q5_0 => BlockFormat::Q5_0,
+        WeightFormat::Q5_1 => BlockFormat::Q5_1,
+        WeightFormat::Q4K => BlockFormat::Q4K,
+        WeightFormat::Q5K => BlockFormat::Q5K,
+        WeightFormat::Q6K => BlockFormat::Q6K,
+    })
 }
 
 /// The largest normalised mean squared error of a whole model's logits against 64-bit arithmetic.

@@ -1,6 +1,6 @@
 //! The functions under test, as a table: whoever has a kernel of their own puts it in the place of ours.
 
-use lfm2_kernels::linear::Matrix;
+use lfm2_kernels::linear::{Matrix, WeightFormat};
 use lfm2_kernels::model::{Error, Logits, Model, Scratch, Sequence, State};
 use lfm2_kernels::ops::{self, KeyValueCache, RopeTable, ShiftAxis, ShiftSumState, ShortConv};
 use lfm2_kernels::{Isa, linear};
@@ -10,6 +10,8 @@ use lfm2_kernels::{Isa, linear};
 /// `Kernels { softmax: theirs, ..Kernels::OURS }` puts one under test. Functions that know no instruction sets ignore the argument.
 #[derive(Clone, Copy)]
 pub struct Kernels {
+    /// `(format, outputs, inputs, bytes)`: how a file's weights are packed, as [`Matrix::from_le_bytes`]
+    pub pack: fn(WeightFormat, usize, usize, &[u8]) -> Matrix,
     /// `(table, tokens, out)`
     pub embedding: fn(&Matrix, &[u32], &mut [f32]),
     /// `(isa, x, weight, epsilon, out)`
@@ -60,6 +62,7 @@ pub type Forward = fn(&Model, Isa, &mut [Sequence], &mut Scratch, Logits) -> Res
 impl Kernels {
     /// The kernels of this project.
     pub const OURS: Self = Self {
+        pack: Matrix::from_le_bytes,
         embedding: ops::embedding,
         rms_norm: ops::rms_norm,
         linear: linear::linear,

@@ -6,6 +6,7 @@
 //! checkpoint.
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 pub mod bound;
 pub mod expected;
 pub mod model;

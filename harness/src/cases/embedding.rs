@@ -1,5 +1,5 @@
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::{Matrix, WeightFormat};
+use lfm2_kernels::linear::WeightFormat;
 use proptest::strategy::BoxedStrategy;
 
 use super::{Case, Op, Output, Shape, Weights, between, shapes};
@@ -32,6 +32,33 @@ pub const F16: Op = op("embedding_f16", "f16", |shape, data| make(WeightFormat::
 pub const BF16: Op =
     op("embedding_bf16", "bf16", |shape, data| make(WeightFormat::Bf16, shape, data));
 
+/// Quantised tables, whose rows are whole blocks.
+macro_rules! of_blocks {
+    ($op:ident, $name:literal, $format:ident) => {
+        pub const $op: Op = Op {
+            dimensions: &["tokens", "vocabulary", "blocks"],
+            fixed_shapes: fixed_shapes_of_blocks,
+            drawn_shapes: || shapes([between(0, 20), between(1, 50), between(1, 5)]),
+            ..op(concat!("embedding_", $name), $name, |shape, data| {
+                make_of_blocks(WeightFormat::$format, shape, data)
+            })
+        };
+    };
+}
+of_blocks!(Q8_0, "q8_0", Q8_0);
+of_blocks!(Q4_0, "q4_0", Q4_0);
+of_blocks!(Q4_1, "q4_1", Q4_1);
+of_blocks!(Q5_0, "q5_0", Q5_0);
+of_blocks!(Q5_1, "q5_1", Q5_1);
+of_blocks!(Q4_K, "q4_k", Q4K);
+of_blocks!(Q5_K, "q5_k", Q5K);
+of_blocks!(Q6_K, "q6_k", Q6K);
+
+fn fixed_shapes_of_blocks() -> Vec<Shape> {
+    let tails = (1..=33).map(|size| Shape::from([1 + size % 3, size, 1 + size % 2]));
+    [Shape::from([0, 5, 1])].into_iter().chain(tails).collect()
+}
+
 fn fixed_shapes() -> Vec<Shape> {
     let no_tokens = Shape::from([0, 5, 7]);
     let tails = (1..=33).map(|size| Shape::from([size, 34 - size, size]));
@@ -45,10 +72,11 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 }
 
 struct Embedding {
-    table: Matrix,
+    format: WeightFormat,
+    vocabulary: usize,
+    weights: Weights,
     tokens: Input<u32>,
     width: usize,
-    widened: Vec<f32>,
     data: Data,
 }
 
@@ -56,10 +84,25 @@ fn make(format: WeightFormat, shape: &Shape, data: Data) -> Box<dyn Case> {
     let [tokens, vocabulary, width] = shape.sizes();
     let weights = Weights::new(format, &data.values("table", vocabulary * width));
     Box::new(Embedding {
-        table: Matrix::from_le_bytes(format, vocabulary, width, &weights.bytes),
+        format,
+        vocabulary,
+        weights,
         tokens: data.indices("tokens", tokens, vocabulary),
         width,
-        widened: weights.widened,
+        data,
+    })
+}
+
+fn make_of_blocks(format: WeightFormat, shape: &Shape, data: Data) -> Box<dyn Case> {
+    let [tokens, vocabulary, blocks] = shape.sizes();
+    let width = blocks * format.block();
+    let weights = Weights::blocks(format, data, "table", vocabulary * blocks);
+    Box::new(Embedding {
+        format,
+        vocabulary,
+        weights,
+        tokens: data.indices("tokens", tokens, vocabulary),
+        width,
         data,
     })
 }
@@ -67,11 +110,12 @@ fn make(format: WeightFormat, shape: &Shape, data: Data) -> Box<dyn Case> {
 impl Case for Embedding {
     fn run(&self, kernels: &Kernels, _: Isa) -> Vec<Output> {
         let mut out = self.data.poisoned("out", self.tokens.len() * self.width);
-        (kernels.embedding)(&self.table, &self.tokens, &mut out);
+        let table = (kernels.pack)(self.format, self.vocabulary, self.width, &self.weights.bytes);
+        (kernels.embedding)(&table, &self.tokens, &mut out);
         vec![Output::new("out", out)]
     }
 
     fn expected(&self) -> Vec<Vec<Expected>> {
-        vec![expected_embedding(&self.tokens, &self.widened, self.width)]
+        vec![expected_embedding(&self.tokens, &self.weights.widened, self.width)]
     }
 }

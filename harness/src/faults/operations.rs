@@ -1,5 +1,6 @@
 //! Wrong twins of the operations: ours, called with arguments or results altered as a real bug would alter them.
 
+use half::{bf16, f16};
 use lfm2_kernels::Isa;
 use lfm2_kernels::faults::reach;
 use lfm2_kernels::linear::{Matrix, WeightFormat};
@@ -20,6 +21,14 @@ const fn fault(
 ) -> Fault {
     Fault { name, class, ops, kind: Kind::Kernels(kernels), equivalent: None }
 }
+
+const Q8_0: &[&str] = &["linear_q8_0", "embedding_q8_0"];
+const Q4_0: &[&str] = &["linear_q4_0_int8", "embedding_q4_0"];
+const Q5_0: &[&str] = &["linear_q5_0", "embedding_q5_0"];
+const WITH_MINIMUM: &[&str] = &["linear_q4_1_int8", "linear_q5_1"];
+const Q4_K: &[&str] = &["linear_q4_k_int8", "embedding_q4_k"];
+const Q5_K: &[&str] = &["linear_q5_k", "embedding_q5_k"];
+const Q6_K: &[&str] = &["linear_q6_k_int8", "embedding_q6_k"];
 
 const EMBEDDING: &[&str] = &["embedding_f32", "embedding_f16", "embedding_bf16"];
 const NORM: &[&str] = &["rms_norm"];
@@ -60,6 +69,23 @@ pub const FAULTS: &[Fault] = &[
     fault("linear threads leave a seam", Class::Threads, LINEAR, Kernels { linear: seam, ..OURS }),
     fault("linear returns what was there", Class::Trivial, LINEAR, Kernels { linear: |_, _, _, _, _| reach(), ..OURS }),
 
+    fault("nibbles change places", Class::Indexing, Q4_0, Kernels { pack: swapped_nibbles, ..OURS }),
+    fault("a block has its neighbour's scale", Class::Indexing, Q8_0, Kernels { pack: neighbours_scale, ..OURS }),
+    fault("scales are read as brain floats", Class::Precision, Q8_0, Kernels { pack: brain_scales, ..OURS }),
+    fault("bytes are read unsigned", Class::Formula, Q8_0, Kernels { pack: unsigned_bytes, ..OURS }),
+    fault("fifth bits are left out", Class::Formula, Q5_0, Kernels { pack: no_fifth_bits, ..OURS }),
+    fault("fifth bits are one weight late", Class::Indexing, Q5_0, Kernels { pack: late_fifth_bits, ..OURS }),
+    fault("minimums have the other sign", Class::Formula, WITH_MINIMUM, Kernels { pack: negative_minimums, ..OURS }),
+    fault("scale and minimum change places", Class::Indexing, WITH_MINIMUM, Kernels { pack: swapped_halves, ..OURS }),
+    fault("minimums of large blocks are added", Class::Formula, Q4_K, Kernels { pack: negative_minimums, ..OURS }),
+    fault("finer scales are one run late", Class::Indexing, Q4_K, Kernels { pack: late_fine_scales, ..OURS }),
+    fault("upper bits of finer scales are left out", Class::Formula, Q4_K, Kernels { pack: no_upper_scale_bits, ..OURS }),
+    fault("fifth bits of large blocks are left out", Class::Formula, Q5_K, Kernels { pack: no_fifth_bits_of_large, ..OURS }),
+    fault("high bits are left out", Class::Formula, Q6_K, Kernels { pack: no_high_bits, ..OURS }),
+    fault("high bits are of the next quarter", Class::Indexing, Q6_K, Kernels { pack: late_high_bits, ..OURS }),
+    fault("finer scales lose their sign", Class::Formula, Q6_K, Kernels { pack: unsigned_fine_scales, ..OURS }),
+    fault("every block of a row is the first", Class::Indexing, Q6_K, Kernels { pack: first_block, ..OURS }),
+
     fault("rope pairs neighbours", Class::Formula, ROPE, Kernels { rope: interleaved, ..OURS }),
     fault("rope turns the other way", Class::Formula, ROPE, Kernels { rope: backwards, ..OURS }),
     fault("rope position off by one", Class::Indexing, ROPE, Kernels { rope: next_position, ..OURS }),
@@ -96,6 +122,77 @@ pub const FAULTS: &[Fault] = &[
     fault("logits of another slot", Class::Indexing, MODEL, Kernels { forward: OTHER_LOGITS, ..OURS }),
     fault("thread count changes a bit", Class::Threads, MODEL, Kernels { forward: BIT_WITH_THREADS, ..OURS }),
 ];
+
+/// Packs blocks that `change` altered.
+fn pack_changed(
+    format: WeightFormat,
+    outputs: usize,
+    inputs: usize,
+    bytes: &[u8],
+    change: impl Fn(&mut [u8]),
+) -> Matrix {
+    let mut changed = bytes.to_vec();
+    changed.chunks_exact_mut(format.block_bytes()).for_each(change);
+    if changed != bytes {
+        reach();
+    }
+    Matrix::from_le_bytes(format, outputs, inputs, &changed)
+}
+
+/// Wrong ways to pack, each a change of every block.
+macro_rules! wrong_packing {
+    ($($name:ident: $block:ident => $change:expr;)*) => {
+        $(
+            fn $name(format: WeightFormat, outputs: usize, inputs: usize, bytes: &[u8]) -> Matrix {
+                pack_changed(format, outputs, inputs, bytes, |$block| $change)
+            }
+        )*
+    };
+}
+
+wrong_packing! {
+    swapped_nibbles: block => block[2..].iter_mut().for_each(|byte| *byte = byte.rotate_left(4));
+    brain_scales: block => {
+        let brain = bf16::from_le_bytes([block[0], block[1]]);
+        block[..2].copy_from_slice(&f16::from_f32(brain.to_f32()).to_le_bytes());
+    };
+    unsigned_bytes: block => block[2..].iter_mut().for_each(|byte| *byte &= 0x7F);
+    no_fifth_bits: block => block[2..6].fill(0);
+    late_fifth_bits: block => {
+        let bits = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+        block[2..6].copy_from_slice(&(bits << 1).to_le_bytes());
+    };
+    negative_minimums: block => block[3] ^= 0x80;
+    swapped_halves: block => block[..4].rotate_left(2);
+    late_fine_scales: block => block[4..8].rotate_right(1);
+    no_upper_scale_bits: block => block[4..12].iter_mut().for_each(|byte| *byte &= 0x3F);
+    no_fifth_bits_of_large: block => block[16..48].fill(0);
+    no_high_bits: block => block[128..192].fill(0);
+    late_high_bits: block => block[128..192].iter_mut().for_each(|byte| *byte = byte.rotate_left(2));
+    unsigned_fine_scales: block => block[192..208].iter_mut().for_each(|byte| *byte &= 0x7F);
+}
+
+fn neighbours_scale(format: WeightFormat, outputs: usize, inputs: usize, bytes: &[u8]) -> Matrix {
+    reach();
+    let size = format.block_bytes();
+    let mut changed = bytes.to_vec();
+    for block in 1..bytes.len() / size {
+        changed.copy_within(block * size..block * size + 2, (block - 1) * size);
+    }
+    Matrix::from_le_bytes(format, outputs, inputs, &changed)
+}
+
+fn first_block(format: WeightFormat, outputs: usize, inputs: usize, bytes: &[u8]) -> Matrix {
+    reach();
+    let (row, size) = (format.bytes(inputs), format.block_bytes());
+    let mut changed = bytes.to_vec();
+    for row in changed.chunks_exact_mut(row) {
+        for block in 1..row.len() / size {
+            row.copy_within(..size, block * size);
+        }
+    }
+    Matrix::from_le_bytes(format, outputs, inputs, &changed)
+}
 
 fn next_row(table: &Matrix, tokens: &[u32], out: &mut [f32]) {
     reach();

@@ -179,6 +179,22 @@ pub fn linear(x: &[f64], rows: usize, weight: &[f64], bias: Option<&[f64]>) -> V
     bounds
 }
 
+/// The bound for an output that is the sum of [`ops::quantised_terms`] (rule 15), then the bias.
+///
+/// A term's integer is exact, and its factor a product of two singles, or of three numbers of which two have an exact product; it is
+/// rounded once. Then a fused multiply-add rounds the sum.
+pub fn quantised_sum(terms: &[(f64, i32)], bias: Option<f64>) -> f64 {
+    let mut sum = Computed::exact(0.0);
+    let mut magnitude = 0.0;
+    for &(factor, integer) in terms {
+        let integer = Computed::exact(f64::from(integer));
+        sum = sum.add_product(Computed::exact(factor).round(), integer);
+        magnitude += (factor * integer.value).abs();
+    }
+    sum.error += terms.len() as f64 * ORACLE_ROUNDOFF * magnitude;
+    bias.map_or(sum, |bias| sum.add(Computed::exact(bias))).error
+}
+
 /// Bounds for [`ops::rms_norm`] (rule 6).
 ///
 /// All squares are positive, so their sum has a relative error of at most

@@ -3,6 +3,7 @@
 //! Shapes, formulas, sources and panics are those of the functions of the same name in
 //! [`super::ops`]; the bounds are derived in [`super::bound`].
 
+use super::blocks::Run;
 use super::bound;
 use super::ops::{self, ShiftAxis};
 
@@ -77,6 +78,27 @@ pub fn expected_linear(
         ops::linear(&x, rows, &weight, bias.as_deref()),
         bound::linear(&x, rows, &weight, bias.as_deref()),
     )
+}
+
+/// Expects a linear layer of quantised weights and [`ops::quantised_activations`]: `weight` has the runs of each output.
+pub fn expected_quantised_linear(
+    x: &[f32],
+    rows: usize,
+    weight: &[Vec<Run>],
+    bias: Option<&[f32]>,
+) -> Vec<Expected> {
+    let mut expected = Vec::with_capacity(rows * weight.len());
+    for row in x.chunks_exact(x.len() / rows) {
+        let activations = ops::quantised_activations(row);
+        for (n, runs) in weight.iter().enumerate() {
+            let terms = ops::quantised_terms(runs, &activations);
+            let bias = bias.map(|bias| f64::from(bias[n]));
+            let sum: f64 = terms.iter().map(|(factor, integer)| factor * f64::from(*integer)).sum();
+            let value = sum + bias.unwrap_or(0.0);
+            expected.push(Expected::new(value, bound::quantised_sum(&terms, bias)));
+        }
+    }
+    expected
 }
 
 /// Expects [`ops::rope`].

@@ -1,5 +1,7 @@
 //! Every operation of LFM2 as its formula reads, in `f64`, on row-major slices.
 
+use super::blocks::Run;
+
 /// Copies the table's row of every token: `[T]` and `[V, width]` to `[T, width]`.
 ///
 /// # Panics
@@ -49,6 +51,47 @@ pub fn linear(x: &[f64], rows: usize, weight: &[f64], bias: Option<&[f64]>) -> V
         }
     }
     out
+}
+
+/// A row's activations, quantised: in runs of 32, `quant = x * (127 / largest |x|)` to the nearest integer, ties to even, and
+/// `scale = largest |x| / 127`; zeros where no `|x|` is above 1e-30.
+///
+/// Scale and reciprocal are rounded to `f32`, because they decide which integer is the nearest.
+///
+/// # Panics
+/// If the row is not whole runs.
+pub fn quantised_activations(row: &[f32]) -> Vec<(f64, Vec<i32>)> {
+    assert!(row.len().is_multiple_of(32), "{} activations are no runs of 32", row.len());
+    let quantise = |run: &[f32]| {
+        let largest = run.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        if largest <= 1e-30 {
+            return (0.0, vec![0; run.len()]);
+        }
+        let (scale, inverse) = (largest / 127.0, 127.0 / largest);
+        // The product of two singles is exact in 64 bits.
+        let nearest = |&x: &f32| (f64::from(x) * f64::from(inverse)).round_ties_even() as i32;
+        (f64::from(scale), run.iter().map(nearest).collect())
+    };
+    row.chunks_exact(32).map(quantise).collect()
+}
+
+/// The terms that runs of quantised weights and activations add to one output, each a factor and an integer: for each run of weights
+/// `scale * activation_scale` and the sum of `quant * activation`, and where it has a minimum `minimum * activation_scale` and the sum of
+/// activations, in order.
+pub fn quantised_terms(weights: &[Run], activations: &[(f64, Vec<i32>)]) -> Vec<(f64, i32)> {
+    let mut terms = Vec::new();
+    let mut first = 0;
+    for run in weights {
+        let (scale, quants) = &activations[first / 32];
+        let quants = &quants[first % 32..][..run.quants.len()];
+        let products: i32 = run.quants.iter().zip(quants).map(|(weight, x)| weight * x).sum();
+        terms.push((run.scale * scale, products));
+        if let Some(minimum) = run.minimum {
+            terms.push((minimum * scale, quants.iter().sum()));
+        }
+        first += run.quants.len();
+    }
+    terms
 }
 
 /// The angle of every pair at every position: `[T]` positions to `[T, head_dim / 2]` angles.

@@ -4,9 +4,13 @@
 //! holds more than 64 times its size and a MiB, whatever it promises.
 
 mod checkpoint;
+mod gguf_names;
+mod gguf_writer;
 mod mapped;
 mod text;
 
 pub use checkpoint::Checkpoint;
+pub use gguf_names::{GgufName, gguf_name};
+pub use gguf_writer::{GgufWriter, MetadataValue, TensorInfo};
 pub use mapped::MappedFile;
 pub(crate) use text::{read_text, reason};

@@ -148,6 +148,15 @@ impl GoldenFile {
         Ok(bytes.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
     }
 
+    /// A U8 tensor, row-major.
+    ///
+    /// # Errors
+    ///
+    /// As [`f32`](Self::f32).
+    pub fn bytes(&self, name: &str) -> Result<&[u8], Error> {
+        self.typed(name, Dtype::U8)
+    }
+
     /// An I64 tensor of token numbers, positions or sizes.
     ///
     /// # Errors

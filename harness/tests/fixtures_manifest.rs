@@ -1,4 +1,4 @@
-//! The golden files are those that `fixtures/manifest.json` describes, all of them and no others.
+//! The golden files are those that the manifests in `fixtures/` describe, all of them and no others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,15 @@ use sha2::{Digest, Sha256};
 /// Together they stay small enough to live in a repository.
 const MOST_BYTES: u64 = 20_000_000;
 
-/// The folders whose files `generate.py` makes.
-const FOLDERS: [&str; 3] = ["ops", "blocks", "models"];
+/// The folders whose files the scripts make.
+const FOLDERS: [&str; 4] = ["ops", "blocks", "models", "formats"];
+
+/// The manifests, and the script that wrote each.
+const MANIFESTS: [(&str, &str); 2] =
+    [("manifest.json", "generate.py"), ("formats/manifest.json", "generate_formats.py")];
 
 /// The files beside them.
-const OTHERS: [&str; 5] =
-    ["hashes.json", "README.md", "generate.py", "manifest.json", "requirements.txt"];
+const OTHERS: [&str; 3] = ["hashes.json", "README.md", "requirements.txt"];
 
 #[derive(Deserialize)]
 struct Manifest {
@@ -44,9 +47,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
 }
 
-fn manifest() -> Manifest {
-    let text = fs::read_to_string(root().join("manifest.json")).expect("manifest.json");
-    serde_json::from_str(&text).expect("manifest.json")
+fn manifest(name: &str) -> Manifest {
+    let text =
+        fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The files of all manifests.
+fn files() -> BTreeMap<String, Entry> {
+    MANIFESTS.iter().flat_map(|(name, _)| manifest(name).files).collect()
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -55,11 +64,18 @@ fn sha256(bytes: &[u8]) -> String {
 
 #[test]
 fn every_file_is_the_one_described() {
-    let Manifest { schema_version, generator_sha256, files } = manifest();
-    assert_eq!(schema_version, 1);
-    assert!(files.len() > 40, "only {} files", files.len());
-    let generator = fs::read(root().join("generate.py")).expect("generate.py");
-    assert_eq!(sha256(&generator), generator_sha256, "generate.py is not what made these files");
+    for (name, script) in MANIFESTS {
+        let Manifest { schema_version, generator_sha256, .. } = manifest(name);
+        assert_eq!(schema_version, 1, "{name}");
+        let script_bytes = fs::read(root().join(script)).expect("the script");
+        assert_eq!(
+            sha256(&script_bytes),
+            generator_sha256,
+            "{script} is not what made these files"
+        );
+    }
+    let files = files();
+    assert!(files.len() > 50, "only {} files", files.len());
     for (name, entry) in files {
         let bytes = fs::read(root().join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(bytes.len() as u64, entry.size, "{name}");
@@ -69,7 +85,10 @@ fn every_file_is_the_one_described() {
 
 #[test]
 fn no_file_is_a_stray_and_all_are_small() {
-    let files = manifest().files;
+    let files = files();
+    let is_of_a_manifest = |name: &str| {
+        MANIFESTS.iter().any(|(manifest, script)| name == *manifest || name == *script)
+    };
     let mut bytes = 0;
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
@@ -83,7 +102,8 @@ fn no_file_is_a_stray_and_all_are_small() {
                 folders.push(path);
                 continue;
             }
-            assert!(files.contains_key(&name) || OTHERS.contains(&&name[..]), "{name} is a stray");
+            let is_other = OTHERS.contains(&&name[..]) || is_of_a_manifest(&name);
+            assert!(files.contains_key(&name) || is_other, "{name} is a stray");
             bytes += path.metadata().expect("a file").len();
         }
     }
@@ -93,7 +113,7 @@ fn no_file_is_a_stray_and_all_are_small() {
 /// What tolerances against PyTorch's 32-bit results are built on.
 #[test]
 fn twins_differ_as_described() {
-    for (name, entry) in manifest().files {
+    for (name, entry) in files() {
         let Some(described) = entry.float32_against_float64 else { continue };
         let file = GoldenFile::open(&root().join(&name)).unwrap_or_else(|error| panic!("{error}"));
         let (mut nmse, mut absolute, mut twins) = (0.0_f64, 0.0_f64, 0);

@@ -21,7 +21,7 @@ pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
     trials
 }
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
 }
 

@@ -14,6 +14,7 @@ use lfm2_harness::witness;
 use lfm2_kernels::Isa;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+mod formats;
 mod goldens;
 mod operations;
 mod unary;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(operations::trials(&coverage));
     trials.extend(goldens::trials(&coverage));
+    trials.extend(formats::trials());
     trials.extend(unary::trials(&coverage));
 
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -12,6 +12,7 @@ mod golden;
 mod isas;
 mod logits;
 mod merge;
+mod quantize;
 
 mod checkpoint;
 mod exhaustive;
@@ -38,6 +39,7 @@ pub enum Command {
     Golden(golden::GoldenArguments),
     Logits(logits::LogitsArguments),
     Generate(generate::GenerateArguments),
+    Quantize(quantize::QuantizeArguments),
 }
 
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -51,5 +53,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Golden(arguments) => golden::run(arguments),
         Command::Logits(arguments) => logits::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Quantize(arguments) => quantize::run(arguments),
     }
 }

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod memory;
 pub mod oracle;
 pub mod plan;
+pub mod quantize;
 pub mod random_model;
 pub mod self_test;
 pub mod witness;

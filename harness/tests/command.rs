@@ -61,7 +61,7 @@ fn refused(arguments: &[&str], expected: &[&str]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("out.safetensors");
     let mut all = arguments.to_vec();
-    if arguments[0] == "logits" {
+    if ["logits", "quantize"].contains(&arguments[0]) {
         all.extend(["--out", text(&out)]);
     }
     let output = lfm2(&all);
@@ -103,6 +103,16 @@ fn bad_input_is_refused_with_its_reason() {
     refused(&["check", "--isa", absent], &[absent, "scalar"]);
     refused(&["generate", "--preset", "13b", "--tokens", "1"], &["13b", "350m"]);
     refused(&["check", "--op", "no such operation"], &["no such operation"]);
+    refused(&["quantize", "--model", good, "--format", "Q3_K"], &["Q3_K", "Q4_K_M"]);
+    refused(&["quantize", "--model", good, "--preset", "230m", "--format", "F16"], &["--preset"]);
+    refused(&["quantize", "--model", "/no/such/folder", "--format", "F16"], &["/no/such/folder"]);
+    let biased = model("bias-gqa3");
+    refused(
+        &["quantize", "--model", text(&biased), "--format", "F16"],
+        &["bias-gqa3", "conv_bias"],
+    );
+    let issue = model("issue-22287");
+    refused(&["quantize", "--model", text(&issue), "--format", "F16"], &["issue #22287"]);
 }
 
 #[test]
@@ -249,6 +259,50 @@ fn a_file_is_replaced_by_a_whole_one_only() {
     }
 }
 
+#[test]
+fn a_quantised_file_is_the_same_bytes_for_every_number_of_threads() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("model.gguf");
+    for (name, format) in [("tied-gqa2", "q4_0"), ("f16-untied", "Q4_K_M"), ("sharded", "F32")] {
+        let model = model(name);
+        let quantised = |threads| {
+            let options = ["--format", format, "--out", text(&file), "--threads", threads];
+            let arguments = [&["quantize", "--model", text(&model)], &options[..]].concat();
+            assert!(printed(&arguments).contains(text(&file)));
+            assert_eq!(names_in(folder.path()), ["model.gguf"]);
+            fs::read(&file).expect("the file")
+        };
+        let one = quantised("1");
+        assert!(one.starts_with(b"GGUF\x03\0\0\0"));
+        assert!(one == quantised("3"), "{name} in {format}");
+    }
+
+    // A file that is there stays if the new one fails.
+    let before = fs::read(&file).expect("the file");
+    let damaged = copy_of("tied-gqa2");
+    let weights = damaged.path().join("model.safetensors");
+    let mut bytes = fs::read(&weights).expect("the copy");
+    let end = bytes.len() - 4;
+    bytes[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, bytes).expect("the copy");
+    let damaged = text(damaged.path());
+    let output = lfm2(&["quantize", "--model", damaged, "--format", "Q8_0", "--out", text(&file)]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains(damaged) && message.contains("NaN"), "{message}");
+    assert_eq!(names_in(folder.path()), ["model.gguf"]);
+    assert!(fs::read(&file).expect("the file") == before);
+
+    let inside = folder.path().join("none/model.gguf");
+    for (out, expected) in [(folder.path(), "folder"), (&inside, "no such folder")] {
+        let arguments = ["quantize", "--preset", "230m", "--format", "F16", "--out", text(out)];
+        let output = lfm2(&arguments);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
 fn refused_out(model: &Path, out: &Path, expected: &str) {
     let output = lfm2(&["logits", "--model", text(model), "--tokens", "1", "--out", text(out)]);
     let message = String::from_utf8_lossy(&output.stderr);
@@ -289,7 +343,7 @@ fn golden_turns_red_when_a_logit_is_off() {
 #[test]
 fn help_names_every_command_and_has_examples() {
     let help = printed(&["--help"]);
-    for command in ["isas", "check", "golden", "logits", "generate"] {
+    for command in ["isas", "check", "golden", "logits", "generate", "quantize"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
         let of_command = printed(&[command, "--help"]);
         assert!(of_command.contains("Usage: lfm2"), "{of_command}");

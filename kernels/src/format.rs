@@ -11,6 +11,6 @@ mod text;
 
 pub use checkpoint::Checkpoint;
 pub use gguf_names::{GgufName, gguf_name};
-pub use gguf_writer::{GgufWriter, MetadataValue, TensorInfo};
+pub use gguf_writer::{GgufTensor, GgufValue, GgufWriter};
 pub use mapped::MappedFile;
 pub(crate) use text::{read_text, reason};

@@ -1,5 +1,6 @@
 //! `lfm2 check`: the operations against each other and against the oracle.
 
+use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -178,7 +179,7 @@ fn bless(reports: &[Report], kept: Hashes) -> Result<ExitCode, Failure> {
         hashes.operations.insert(report.op.name.into(), report.hashes.clone());
     }
     let mut file = OutputFile::create(&path)?;
-    file.write((serde_json::to_string_pretty(&hashes)? + "\n").as_bytes())?;
+    file.write_all((serde_json::to_string_pretty(&hashes)? + "\n").as_bytes())?;
     file.finish()?;
     print(&format!("{} changed in fixtures/hashes.json\n", counted(count, "case")))?;
     Ok(ExitCode::SUCCESS)

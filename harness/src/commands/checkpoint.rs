@@ -24,13 +24,13 @@ pub struct Checkpoint {
 
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
-struct Source {
+pub struct Source {
     /// A Hugging Face folder: config.json with model.safetensors or its shards
     #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    pub model: Option<PathBuf>,
     /// The shape of a published model with random weights: nothing to download
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Config::preset_names()))]
-    preset: Option<String>,
+    pub preset: Option<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -79,7 +79,7 @@ impl Checkpoint {
 }
 
 /// The same error, naming the folder where it names no file.
-fn locate(error: Error, folder: &Path) -> Failure {
+pub fn locate(error: Error, folder: &Path) -> Failure {
     match error {
         Error::File { .. } | Error::Format { .. } => error.into(),
         _ => format!("{}: {error}", folder.display()).into(),

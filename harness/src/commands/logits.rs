@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,7 +73,7 @@ fn write(arguments: &LogitsArguments) -> Result<(), Failure> {
         let remembered = state_tensors(config, &state, tokens.len());
         tensors.extend(remembered.into_iter().map(|tensor| (tensor.name, tensor.shape)));
     }
-    file.write(&safetensors_header(&tensors))?;
+    file.write_all(&safetensors_header(&tensors))?;
 
     let (isa, mut scratch) = (settings.isa(), Scratch::default());
     let (mut hash, mut logits) = (Sha256::new(), Vec::new());
@@ -84,13 +85,13 @@ fn write(arguments: &LogitsArguments) -> Result<(), Failure> {
         for row in logits.chunks(vocabulary) {
             let bytes = to_bytes(row);
             hash.update(&bytes);
-            file.write(&bytes)?;
+            file.write_all(&bytes)?;
         }
         bar.inc(tokens.len() as u64);
     }
     if arguments.state {
         for tensor in state_tensors(config, &state, tokens.len()) {
-            file.write(&to_bytes(&tensor.values))?;
+            file.write_all(&to_bytes(&tensor.values))?;
         }
     }
     drop(bar);

@@ -119,13 +119,11 @@ impl OutputFile {
         Ok(Self { path, sink: Sink::Beside(BufWriter::new(file)) })
     }
 
-    /// Appends `bytes`.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = match &mut self.sink {
-            Sink::Beside(file) => file.write_all(bytes),
-            Sink::Direct(file) => file.write_all(bytes),
-        };
-        written.map_err(|error| format!("{}: {error}", self.path.display()).into())
+    /// The same result; an error names the file.
+    fn located<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+        })
     }
 
     /// Puts the whole file in its place.
@@ -139,6 +137,24 @@ impl OutputFile {
             Sink::Direct(mut file) => file.flush(),
         };
         finished.map_err(|error| format!("{}: {error}", self.path.display()).into())
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &mut self.sink {
+            Sink::Beside(file) => file.write(bytes),
+            Sink::Direct(file) => file.write(bytes),
+        };
+        self.located(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = match &mut self.sink {
+            Sink::Beside(file) => file.flush(),
+            Sink::Direct(file) => file.flush(),
+        };
+        self.located(flushed)
     }
 }
 

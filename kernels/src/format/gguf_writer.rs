@@ -8,7 +8,7 @@ const ALIGNMENT: usize = 32;
 
 /// A value of a GGUF file's metadata.
 #[derive(Clone, Debug, PartialEq)]
-pub enum MetadataValue {
+pub enum GgufValue {
     /// UINT32.
     U32(u32),
     /// FLOAT32.
@@ -21,7 +21,7 @@ pub enum MetadataValue {
 
 /// What a GGUF file says of a tensor before all data.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TensorInfo {
+pub struct GgufTensor {
     /// Its name, as GGUF has it.
     pub name: String,
     /// In what it is stored.
@@ -30,7 +30,7 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
-impl TensorInfo {
+impl GgufTensor {
     /// Bytes of the data.
     pub fn bytes(&self) -> usize {
         let row = self.shape.last().copied().unwrap_or(1);
@@ -58,12 +58,12 @@ impl TensorInfo {
 /// Writes a GGUF file, version 3, little-endian, from front to back: no more of it is in memory than a caller hands over at once.
 ///
 /// ```
-/// use lfm2_kernels::format::{GgufWriter, MetadataValue, TensorInfo};
+/// use lfm2_kernels::format::{GgufWriter, GgufValue, GgufTensor};
 /// use lfm2_kernels::linear::WeightFormat;
 ///
-/// let metadata = [("general.architecture", MetadataValue::String("lfm2".into()))];
+/// let metadata = [("general.architecture".into(), GgufValue::String("lfm2".into()))];
 /// let shape = vec![2, 3];
-/// let tensor = TensorInfo { name: "token_embd.weight".into(), format: WeightFormat::F32, shape };
+/// let tensor = GgufTensor { name: "token_embd.weight".into(), format: WeightFormat::F32, shape };
 /// let mut writer = GgufWriter::new(Vec::new(), &metadata, &[tensor])?;
 /// writer.write(&[0; 12])?;
 /// writer.write(&[0; 12])?;
@@ -91,8 +91,8 @@ impl<W: Write> GgufWriter<W> {
     /// If a tensor's rows are no whole blocks.
     pub fn new(
         mut sink: W,
-        metadata: &[(&str, MetadataValue)],
-        tensors: &[TensorInfo],
+        metadata: &[(String, GgufValue)],
+        tensors: &[GgufTensor],
     ) -> io::Result<Self> {
         let mut head = b"GGUF".to_vec();
         head.extend(3_u32.to_le_bytes());
@@ -115,7 +115,7 @@ impl<W: Write> GgufWriter<W> {
         }
         head.resize(head.len().next_multiple_of(ALIGNMENT), 0);
         sink.write_all(&head)?;
-        let sizes: Vec<_> = tensors.iter().map(TensorInfo::bytes).collect();
+        let sizes: Vec<_> = tensors.iter().map(GgufTensor::bytes).collect();
         Ok(Self { sink, missing: 0, following: sizes.into_iter(), unaligned: 0 })
     }
 
@@ -169,23 +169,23 @@ fn put_string(head: &mut Vec<u8>, text: &str) {
 }
 
 /// The type's number and the value.
-fn put_value(head: &mut Vec<u8>, value: &MetadataValue) {
+fn put_value(head: &mut Vec<u8>, value: &GgufValue) {
     const ARRAY: u32 = 9;
     const INT32: u32 = 5;
     match value {
-        MetadataValue::U32(number) => {
+        GgufValue::U32(number) => {
             head.extend(4_u32.to_le_bytes());
             head.extend(number.to_le_bytes());
         }
-        MetadataValue::F32(number) => {
+        GgufValue::F32(number) => {
             head.extend(6_u32.to_le_bytes());
             head.extend(number.to_le_bytes());
         }
-        MetadataValue::String(text) => {
+        GgufValue::String(text) => {
             head.extend(8_u32.to_le_bytes());
             put_string(head, text);
         }
-        MetadataValue::I32s(numbers) => {
+        GgufValue::I32s(numbers) => {
             head.extend(ARRAY.to_le_bytes());
             head.extend(INT32.to_le_bytes());
             put_length(head, numbers.len());
@@ -198,13 +198,14 @@ fn put_value(head: &mut Vec<u8>, value: &MetadataValue) {
 mod tests {
     use super::*;
 
-    fn info(name: &str, format: WeightFormat, shape: &[usize]) -> TensorInfo {
-        TensorInfo { name: name.into(), format, shape: shape.to_vec() }
+    fn info(name: &str, format: WeightFormat, shape: &[usize]) -> GgufTensor {
+        GgufTensor { name: name.into(), format, shape: shape.to_vec() }
     }
 
     #[test]
     fn a_file_is_laid_out_as_specified() {
-        let metadata = [("a", MetadataValue::I32s(vec![0, -1])), ("b", MetadataValue::U32(7))];
+        let metadata =
+            [("a".into(), GgufValue::I32s(vec![0, -1])), ("b".into(), GgufValue::U32(7))];
         let tensors = [info("x", WeightFormat::Q8_0, &[3, 32]), info("y", WeightFormat::F32, &[2])];
         let mut writer = GgufWriter::new(Vec::new(), &metadata, &tensors).unwrap();
         for byte in 1..=3 {

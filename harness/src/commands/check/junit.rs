@@ -1,5 +1,6 @@
 //! What came of a check as JUnit XML, which every CI server shows: a suite for each instruction set, a test for each operation.
 
+use std::io::Write;
 use std::path::Path;
 
 use lfm2_harness::check::Outcome;
@@ -88,7 +89,7 @@ fn write(path: &Path, suites: impl IntoIterator<Item = TestSuite>) -> Result<(),
     let mut report = Report::new(NAME);
     report.add_test_suites(suites);
     let mut file = OutputFile::create(path)?;
-    file.write(report.to_string()?.as_bytes())?;
+    file.write_all(report.to_string()?.as_bytes())?;
     file.finish()
 }
 

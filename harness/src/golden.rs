@@ -185,8 +185,11 @@ impl GoldenFile {
             Dtype::F16 => WeightFormat::F16,
             Dtype::BF16 => WeightFormat::Bf16,
             other => {
-                let (name, found) = (name.to_string(), format!("{other:?}"));
-                return Err(model::Error::TensorType { name, found });
+                return Err(model::Error::TensorType {
+                    name: name.to_string(),
+                    found: format!("{other:?}"),
+                    expected: "F32, F16 or BF16".into(),
+                });
             }
         };
         let bytes = self.bytes[range.clone()].into();

@@ -123,11 +123,21 @@ impl Tensors for Checkpoint {
             Dtype::F16 => WeightFormat::F16,
             Dtype::BF16 => WeightFormat::Bf16,
             other => {
-                return Err(Error::TensorType { name: name.into(), found: format!("{other:?}") });
+                return Err(Error::TensorType {
+                    name: name.into(),
+                    found: format!("{other:?}"),
+                    expected: "F32, F16 or BF16".into(),
+                });
             }
         };
         let bytes = &self.files[entry.file][entry.start..][..entry.length];
         Ok(Some(Tensor { format, shape: entry.shape.clone(), bytes: Cow::Borrowed(bytes) }))
+    }
+
+    fn release(&self, name: &str) {
+        if let Some(Entry { file, start, length, .. }) = self.tensors.get(name) {
+            self.files[*file].release(*start..start + length);
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! A file as memory.
 #![allow(unsafe_code)]
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use super::text;
 use crate::model::Error;
@@ -28,6 +30,32 @@ impl MappedFile {
         // read as plain bytes, for which every value is valid.
         let map = unsafe { Mmap::map(&file) }.map_err(error)?;
         Ok(Self(map))
+    }
+
+    /// Gives back the memory that the pages of `bytes` take: they are read from the file again if they are touched again. Without effect
+    /// where the system cannot do so.
+    ///
+    /// # Panics
+    ///
+    /// If there are no such bytes.
+    pub fn release(&self, bytes: Range<usize>) {
+        assert!(
+            bytes.start <= bytes.end && bytes.end <= self.0.len(),
+            "mapped file: bytes {bytes:?} of {}",
+            self.0.len()
+        );
+        #[cfg(unix)]
+        {
+            // SAFETY: the range lies in the map, as asserted above. The map is of a file and read-only, so no page of it
+            // has contents of its own that could be lost: after MADV_DONTNEED a page is read from the file again at the next access, with
+            // the bytes that it had, whether it belongs to this range or to a neighbour that shares it. So slices that are borrowed
+            // from the map stay valid and unchanged.
+            let advised = unsafe {
+                self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len())
+            };
+            // Memory that is kept is no error.
+            let _ = advised;
+        }
     }
 }
 

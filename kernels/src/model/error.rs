@@ -40,12 +40,14 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// A weight is stored in a type that cannot be loaded.
-    #[error("tensor {name} is stored as {found}: expected F32, F16 or BF16")]
+    #[error("tensor {name} is stored as {found}: expected {expected}")]
     TensorType {
         /// The tensor.
         name: String,
         /// The type in the file.
         found: String,
+        /// The types that the file's format has and that can be loaded.
+        expected: String,
     },
     /// A call has nothing to do.
     #[error("sequence {sequence} has no tokens: expected at least one")]
@@ -90,7 +92,7 @@ pub enum Error {
 
 impl Error {
     /// The same error, naming the file where there was none.
-    pub(super) fn in_file(self, path: &Path) -> Self {
+    pub(crate) fn in_file(self, path: &Path) -> Self {
         match self {
             Self::Config(reason) => Self::Format { path: path.to_path_buf(), reason },
             other => other,

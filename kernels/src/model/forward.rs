@@ -7,7 +7,7 @@ use super::tensors::{Tensors, Weights};
 use super::{Error, FeedForward, Mixer};
 use crate::Isa;
 use crate::fault;
-use crate::format::Checkpoint;
+use crate::format;
 use crate::linear::{Activations, Matrix};
 use crate::ops::{CacheElement, add, embedding, linear, rms_norm};
 
@@ -50,13 +50,14 @@ pub enum Logits<'a> {
 }
 
 impl Model {
-    /// Loads a Hugging Face folder: `config.json` and `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// Loads a GGUF file, or a Hugging Face folder: `config.json` and `model.safetensors`, or the shards that
+    /// `model.safetensors.index.json` names.
     ///
     /// # Errors
     ///
     /// If a file is missing, damaged or describes another kind of model, or a weight is missing or has the wrong shape.
-    pub fn load(folder: &Path) -> Result<Self, Error> {
-        Self::load_reporting(folder, |_, _| ())
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::load_reporting(path, |_, _| ())
     }
 
     /// As [`load`](Self::load), calling `progress` with the layers done and their number.
@@ -64,12 +65,9 @@ impl Model {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub fn load_reporting(
-        folder: &Path,
-        progress: impl FnMut(usize, usize),
-    ) -> Result<Self, Error> {
-        let config = Config::read(&folder.join("config.json"))?;
-        Self::new_reporting(config, &Checkpoint::open(folder)?, progress)
+    pub fn load_reporting(path: &Path, progress: impl FnMut(usize, usize)) -> Result<Self, Error> {
+        let (config, source) = format::open(path)?;
+        Self::new_reporting(config, &*source, progress)
     }
 
     /// Takes the weights that `config` asks for from `source`.

@@ -22,6 +22,10 @@ pub trait Tensors {
     ///
     /// If it is there and cannot be used.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor<'_>>, Error>;
+
+    /// Tells the source that the tensor of that name was copied and will hardly be asked for again, so that it may give back the memory
+    /// that the tensor takes.
+    fn release(&self, _name: &str) {}
 }
 
 /// The weights of a model as the model asks for them.
@@ -52,7 +56,13 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
     /// A linear layer's weight.
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix, Error> {
         let tensor = self.need(name, &[outputs, inputs])?;
-        Ok(Matrix::from_le_bytes(tensor.format, outputs, inputs, &tensor.bytes))
+        Ok(self.pack(name, &tensor, outputs, inputs))
+    }
+
+    fn pack(&self, name: &str, tensor: &Tensor, outputs: usize, inputs: usize) -> Matrix {
+        let matrix = Matrix::from_le_bytes(tensor.format, outputs, inputs, &tensor.bytes);
+        self.source.release(name);
+        matrix
     }
 
     /// A linear layer's weight, or `None` if the checkpoint has none.
@@ -62,9 +72,8 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
         outputs: usize,
         inputs: usize,
     ) -> Result<Option<Matrix>, Error> {
-        let pack =
-            |tensor: Tensor| Matrix::from_le_bytes(tensor.format, outputs, inputs, &tensor.bytes);
-        Ok(self.find(name, &[outputs, inputs])?.map(pack))
+        let tensor = self.find(name, &[outputs, inputs])?;
+        Ok(tensor.map(|tensor| self.pack(name, &tensor, outputs, inputs)))
     }
 
     /// A small tensor, widened.
@@ -97,7 +106,7 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
             .ok_or_else(|| Error::MissingTensor { name: name.to_string() })?;
         match tensor.shape[..] {
             [rows, columns] if rows > 0 && columns == hidden_size => {
-                Ok(Matrix::from_le_bytes(tensor.format, rows, hidden_size, &tensor.bytes))
+                Ok(self.pack(name, &tensor, rows, hidden_size))
             }
             _ => Err(Error::Shape {
                 name: name.to_string(),

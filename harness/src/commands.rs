@@ -9,6 +9,7 @@ mod check;
 mod faults;
 mod generate;
 mod golden;
+mod inspect;
 mod isas;
 mod logits;
 mod merge;
@@ -37,6 +38,7 @@ pub enum Command {
     Faults(faults::FaultsArguments),
     Merge(merge::MergeArguments),
     Golden(golden::GoldenArguments),
+    Inspect(inspect::InspectArguments),
     Logits(logits::LogitsArguments),
     Generate(generate::GenerateArguments),
     Quantize(quantize::QuantizeArguments),
@@ -51,6 +53,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Merge(arguments) => merge::run(arguments),
         Command::Golden(arguments) => golden::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Logits(arguments) => logits::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),

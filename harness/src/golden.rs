@@ -7,13 +7,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use lfm2_kernels::Isa;
-use lfm2_kernels::format::Checkpoint;
-use lfm2_kernels::linear::WeightFormat;
-use lfm2_kernels::model::{self, Config, Description, Logits, Model, Scratch, Sequence, Tensor};
+use lfm2_kernels::linear::{Activations, WeightFormat};
+use lfm2_kernels::model::{
+    self, Config, Description, Logits, Model, Scratch, Sequence, Tensor, Tensors,
+};
 use lfm2_kernels::ops::{CacheElement, ShiftAxis};
+use lfm2_kernels::{Isa, format};
 use safetensors::{Dtype, SafeTensors};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compare::equal_bits;
 use crate::oracle::blocks::{self, BlockFormat, Run};
@@ -37,21 +38,21 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The model beside a golden file cannot be loaded or run.
-    #[error("{}", locate(folder, source))]
+    /// The model of a golden file cannot be loaded or run.
+    #[error("{}", locate(path, source))]
     Model {
-        /// Its folder.
-        folder: PathBuf,
+        /// Its folder or file.
+        path: PathBuf,
         /// The reason.
         source: model::Error,
     },
 }
 
-/// The folder, but where the error names a file in it.
-fn locate(folder: &Path, error: &model::Error) -> String {
+/// Where the model is, but where the error names a file itself.
+fn locate(path: &Path, error: &model::Error) -> String {
     match error {
         model::Error::File { .. } | model::Error::Format { .. } => error.to_string(),
-        _ => format!("{}: {error}", folder.display()),
+        _ => format!("{}: {error}", path.display()),
     }
 }
 
@@ -254,17 +255,31 @@ pub fn block_format(format: WeightFormat) -> Option<BlockFormat> {
     })
 }
 
-/// The largest normalised mean squared error of a whole model's logits against 64-bit arithmetic.
+/// The largest normalised mean squared error of a whole model's logits against 64-bit arithmetic, where activations are as they are.
 ///
 /// PyTorch's own 32-bit logits of the fixtures lie at 1e-13 to 4e-12 (`fixtures/manifest.json`). Ours do as many roundings of the same
 /// size in another order, so their error has a variance of the same order; this leaves a factor of 2.5 over the worst.
 pub const NMSE_BOUND: f64 = 1e-11;
 
+/// How many times llama.cpp's own error that with quantised activations may be. Both quantise to 8 bits in blocks of 32 (llama.cpp in
+/// blocks of 256 where weights are), so the errors are of one size, and which of them is the larger is chance: on files of this size
+/// a few percent.
+const YARDSTICK_FACTOR: f64 = 1.1;
+
+/// What llama.cpp reaches on GGUF files.
+#[derive(Deserialize)]
+struct Yardstick {
+    /// The normalised mean squared error of its logits against 64-bit arithmetic, by the name of the file.
+    nmse: HashMap<String, f64>,
+}
+
 /// A golden file of a model: `input_ids` `[T]`, and PyTorch's `logits` and `logits_f64` `[T, vocabulary]`.
 pub struct ModelGolden {
-    folder: PathBuf,
+    model: PathBuf,
     path: PathBuf,
     shift_axis: Option<ShiftAxis>,
+    /// The normalised mean squared error that llama.cpp reaches, which quantises activations.
+    yardstick: Option<f64>,
     /// The tokens.
     pub input_ids: Vec<u32>,
     /// What PyTorch computed in 32 bits.
@@ -274,16 +289,29 @@ pub struct ModelGolden {
 }
 
 impl ModelGolden {
-    /// The golden files of a model's folder: `golden.safetensors`, or for a model after issue #22287 `golden.time.safetensors` and
-    /// `golden.feature.safetensors`, one for each shift axis.
+    /// The golden files of a model.
+    ///
+    /// Of a folder: `golden.safetensors`, or for a model after issue #22287 `golden.time.safetensors` and
+    /// `golden.feature.safetensors`, one for each shift axis. Of a GGUF file: the one beside it that has its name, but
+    /// `.golden.safetensors` for `.gguf`.
     ///
     /// # Errors
     ///
     /// If there is none, or one lacks a tensor or has one of another type or shape.
-    pub fn in_folder(folder: &Path) -> Result<Vec<Self>, Error> {
-        // A folder that is not there has its own reason.
-        fs::read_dir(folder)
-            .map_err(|source| Error::File { path: folder.to_path_buf(), source })?;
+    pub fn of(model: &Path) -> Result<Vec<Self>, Error> {
+        let kind = fs::metadata(model)
+            .map_err(|source| Error::File { path: model.to_path_buf(), source })?;
+        let missing = |name: &str| {
+            let reason = format!("has no {name}");
+            Err(Error::Format { path: model.to_path_buf(), reason })
+        };
+        if !kind.is_dir() {
+            let path = model.with_extension("golden.safetensors");
+            if !path.exists() {
+                return missing(&format!("golden file beside it, {}", path.display()));
+            }
+            return Ok(vec![Self::read(model, &path, None)?]);
+        }
         let files = [
             ("golden.safetensors", None),
             ("golden.time.safetensors", Some(ShiftAxis::Time)),
@@ -291,24 +319,33 @@ impl ModelGolden {
         ];
         let mut goldens = Vec::new();
         for (name, shift_axis) in files {
-            let path = folder.join(name);
+            let path = model.join(name);
             if path.exists() {
-                goldens.push(Self::read(folder, &path, shift_axis)?);
+                goldens.push(Self::read(model, &path, shift_axis)?);
             }
         }
-        if goldens.is_empty() {
-            let reason = "has no golden.safetensors".to_string();
-            return Err(Error::Format { path: folder.to_path_buf(), reason });
+        match goldens.is_empty() {
+            true => missing("golden.safetensors"),
+            false => Ok(goldens),
         }
-        Ok(goldens)
     }
 
-    fn read(folder: &Path, path: &Path, shift_axis: Option<ShiftAxis>) -> Result<Self, Error> {
+    /// The golden file at `path` of a model that is anywhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn at(model: &Path, path: &Path) -> Result<Self, Error> {
+        Self::read(model, path, None)
+    }
+
+    fn read(model: &Path, path: &Path, shift_axis: Option<ShiftAxis>) -> Result<Self, Error> {
         let file = GoldenFile::open(path)?;
-        let golden = Self {
-            folder: folder.to_path_buf(),
+        let mut golden = Self {
+            model: model.to_path_buf(),
             path: path.to_path_buf(),
             shift_axis,
+            yardstick: None,
             input_ids: file.u32("input_ids")?,
             logits: file.f32("logits")?,
             logits_f64: file.f64("logits_f64")?,
@@ -319,12 +356,34 @@ impl ModelGolden {
             ([tokens], [rows, columns])
                 if tokens == rows && tokens * columns > 0 && single == double =>
             {
+                let yardstick = path.with_file_name("yardstick.json");
+                if yardstick.exists() {
+                    golden.set_yardstick(&yardstick)?;
+                }
                 Ok(golden)
             }
             _ => Err(file.wrong(format!(
                 "input_ids is {ids:?}, logits {single:?}, logits_f64 {double:?}: expected [tokens], [tokens, vocabulary] and the same"
             ))),
         }
+    }
+
+    /// Bounds the errors of quantised activations by those of llama.cpp on that file, if `path` has them. Without this call that is the
+    /// `yardstick.json` beside the golden file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is none of yardsticks.
+    pub fn set_yardstick(&mut self, path: &Path) -> Result<(), Error> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+        let Yardstick { nmse } = serde_json::from_str(&text).map_err(|error| Error::Format {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        })?;
+        let name = self.model.file_name().unwrap_or_default().to_string_lossy();
+        self.yardstick = nmse.get(&*name).copied();
+        Ok(())
     }
 
     /// The golden file.
@@ -341,10 +400,14 @@ impl ModelGolden {
     ///
     /// # Errors
     ///
-    /// If `config.json` is missing or wrong, or has no shift axis to set.
+    /// If the model's files are missing or wrong, or it has no shift axis to set.
     pub fn config(&self) -> Result<Config, Error> {
-        let mut config = Config::read(&self.folder.join("config.json"))
-            .map_err(|error| self.model_error(error))?;
+        Ok(self.open()?.0)
+    }
+
+    fn open(&self) -> Result<(Config, Box<dyn Tensors>), Error> {
+        let (mut config, source) =
+            format::open(&self.model).map_err(|error| self.model_error(error))?;
         match (&mut config.description, self.shift_axis) {
             (Description::Issue22287 { shift_axis }, Some(wanted)) => *shift_axis = wanted,
             (Description::Lfm2, Some(_)) => {
@@ -352,18 +415,17 @@ impl ModelGolden {
             }
             (_, None) => {}
         }
-        Ok(config)
+        Ok((config, source))
     }
 
-    /// Loads the model beside the golden file.
+    /// Loads the model of the golden file.
     ///
     /// # Errors
     ///
     /// If the model cannot be loaded, or has another vocabulary than the golden file.
     pub fn load_model(&self) -> Result<Model, Error> {
-        let config = self.config()?;
-        let source = Checkpoint::open(&self.folder).map_err(|error| self.model_error(error))?;
-        let model = Model::new(config, &source).map_err(|error| self.model_error(error))?;
+        let (config, source) = self.open()?;
+        let model = Model::new(config, &*source).map_err(|error| self.model_error(error))?;
         let (columns, vocabulary) = (self.vocabulary(), model.config().vocabulary);
         if columns != vocabulary {
             let reason =
@@ -371,6 +433,28 @@ impl ModelGolden {
             return Err(self.wrong(reason));
         }
         Ok(model)
+    }
+
+    /// The modes in which the model's accuracy can be judged.
+    pub fn modes(&self) -> Vec<Activations> {
+        let int8 = self.yardstick.map(|_| Activations::Int8);
+        [Activations::F32].into_iter().chain(int8).collect()
+    }
+
+    /// The largest normalised mean squared error against the 64-bit logits: 1e-11, or 1.1 times what llama.cpp reaches where activations
+    /// are quantised.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is known of llama.cpp on that file.
+    pub fn bound(&self, activations: Activations) -> Result<f64, Error> {
+        match (activations, self.yardstick) {
+            (Activations::F32, _) => Ok(NMSE_BOUND),
+            (Activations::Int8, Some(nmse)) => Ok(YARDSTICK_FACTOR * nmse),
+            (Activations::Int8, None) => Err(self.wrong(
+                "no yardstick.json beside it says what llama.cpp reaches on that model, which bounds the errors of int8 activations".into(),
+            )),
+        }
     }
 
     /// Runs all tokens in one call: their logits.
@@ -388,44 +472,64 @@ impl ModelGolden {
         Ok(logits)
     }
 
-    /// Runs the model on every one of `isas` and compares.
+    /// Runs the model on every one of `isas`, in every one of `modes`, and compares.
     ///
     /// # Errors
     ///
-    /// As [`load_model`](Self::load_model) and [`run`](Self::run).
-    pub fn compare(&self, isas: &[Isa], mut ran: impl FnMut()) -> Result<Vec<GoldenReport>, Error> {
-        let model = self.load_model()?;
+    /// As [`load_model`](Self::load_model), [`bound`](Self::bound) and [`run`](Self::run).
+    pub fn compare(
+        &self,
+        isas: &[Isa],
+        modes: &[Activations],
+        mut ran: impl FnMut(),
+    ) -> Result<Vec<GoldenReport>, Error> {
+        let mut model = self.load_model()?;
         let mut reports = Vec::new();
-        let mut first = None;
-        for isa in isas {
-            let logits = self.run(&model, *isa)?;
-            let first: &Vec<f32> = first.get_or_insert_with(|| logits.clone());
-            reports.push(self.judge(*isa, &logits, equal_bits(first, &logits).is_ok()));
-            ran();
+        for activations in modes {
+            let bound = self.bound(*activations)?;
+            model.set_activations(*activations);
+            let mut first = None;
+            for isa in isas {
+                let logits = self.run(&model, *isa)?;
+                let first: &Vec<f32> = first.get_or_insert_with(|| logits.clone());
+                let equal = equal_bits(first, &logits).is_ok();
+                reports.push(self.judge(*isa, *activations, bound, &logits, equal));
+                ran();
+            }
         }
         Ok(reports)
     }
 
-    fn judge(&self, isa: Isa, logits: &[f32], equal_bits: bool) -> GoldenReport {
+    fn judge(
+        &self,
+        isa: Isa,
+        activations: Activations,
+        nmse_bound: f64,
+        logits: &[f32],
+        equal_bits: bool,
+    ) -> GoldenReport {
         let rows = logits.chunks(self.vocabulary()).zip(self.logits_f64.chunks(self.vocabulary()));
         let agreements = rows.filter(|(ours, golden)| largest(ours) == largest(golden)).count();
         let tokens = self.input_ids.len();
         let f64 = Difference::between(logits, self.logits_f64.iter().copied());
-        let accurate = f64.is_within(NMSE_BOUND);
+        // Quantised activations move logits that are nearly equal past one another.
+        let agree = agreements == tokens || activations == Activations::Int8;
         GoldenReport {
             golden: self.path.display().to_string(),
             isa: isa.name(),
+            activations: activations.name(),
             tokens,
             f32: Difference::between(logits, self.logits.iter().copied().map(f64::from)),
             f64,
+            nmse_bound,
             argmax_agreements: agreements,
             equal_bits,
-            passed: accurate && agreements == tokens && equal_bits,
+            passed: f64.is_within(nmse_bound) && agree && equal_bits,
         }
     }
 
     fn model_error(&self, source: model::Error) -> Error {
-        Error::Model { folder: self.folder.clone(), source }
+        Error::Model { path: self.model.clone(), source }
     }
 
     fn wrong(&self, reason: String) -> Error {
@@ -440,17 +544,21 @@ pub struct GoldenReport {
     pub golden: String,
     /// The instruction set.
     pub isa: &'static str,
+    /// How weights met activations: `f32` or `int8`.
+    pub activations: &'static str,
     /// How many tokens the file has.
     pub tokens: usize,
     /// How far the logits are from PyTorch's in 32 bits, which have errors of their own.
     pub f32: Difference,
     /// How far the logits are from PyTorch's in 64 bits.
     pub f64: Difference,
+    /// The largest normalised mean squared error that `f64` may have.
+    pub nmse_bound: f64,
     /// At how many positions the most likely token is that of the 64-bit logits.
     pub argmax_agreements: usize,
     /// Whether every logit is equal, to the bit, to that of the first instruction set.
     pub equal_bits: bool,
-    /// Whether the error is within [`NMSE_BOUND`], all positions agree and bits are equal.
+    /// Whether the error is within the bound, all positions agree (if activations are not quantised) and bits are equal.
     pub passed: bool,
 }
 
@@ -495,15 +603,15 @@ fn largest<T: PartialOrd>(row: &[T]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
-/// Compares the model in `folder` with all its golden files, on every one of `isas`.
+/// Compares a model with all its golden files, on every one of `isas`, in all modes that can be judged.
 ///
 /// # Errors
 ///
 /// If a golden file or the model is missing, damaged or of another shape.
-pub fn run(folder: &Path, isas: &[Isa]) -> Result<Vec<GoldenReport>, Error> {
+pub fn run(model: &Path, isas: &[Isa]) -> Result<Vec<GoldenReport>, Error> {
     let mut reports = Vec::new();
-    for golden in ModelGolden::in_folder(folder)? {
-        reports.extend(golden.compare(isas, || ())?);
+    for golden in ModelGolden::of(model)? {
+        reports.extend(golden.compare(isas, &golden.modes(), || ())?);
     }
     Ok(reports)
 }

@@ -343,7 +343,7 @@ fn golden_turns_red_when_a_logit_is_off() {
 #[test]
 fn help_names_every_command_and_has_examples() {
     let help = printed(&["--help"]);
-    for command in ["isas", "check", "golden", "logits", "generate", "quantize"] {
+    for command in ["isas", "check", "golden", "inspect", "logits", "generate", "quantize"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
         let of_command = printed(&[command, "--help"]);
         assert!(of_command.contains("Usage: lfm2"), "{of_command}");

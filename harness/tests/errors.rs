@@ -396,8 +396,8 @@ fn a_wrong_golden_file_is_refused() {
         assert!(message.contains(part), "no {part:?} in: {message}");
     }
     let empty = tempfile::tempdir().expect("a temporary folder");
-    assert!(ModelGolden::in_folder(empty.path()).is_err());
-    assert!(ModelGolden::in_folder(&empty.path().join("no")).is_err());
+    assert!(ModelGolden::of(empty.path()).is_err());
+    assert!(ModelGolden::of(&empty.path().join("no")).is_err());
 }
 
 /// What random damage does to a file.

@@ -14,7 +14,7 @@ mod gguf;
 mod mapped;
 mod text;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, StoredTensor};
 pub use gguf_names::{GgufName, gguf_name};
 pub use gguf_writer::{GgufTensor, GgufValue, GgufWriter};
 pub use gguf::{Array, Entry, ForeignType, Gguf, TensorInfo, TensorType, Value, ValueType};

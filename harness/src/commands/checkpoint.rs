@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use lfm2_harness::machine::Machine;
-use lfm2_kernels::linear::WeightFormat;
+use lfm2_kernels::linear::{Activations, WeightFormat};
 use lfm2_kernels::model::{Config, Error, LayerKind, Model, Synthetic};
 
 use super::output::bytes;
@@ -25,8 +25,8 @@ pub struct Checkpoint {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct Source {
-    /// A Hugging Face folder: config.json with model.safetensors or its shards
-    #[arg(long, value_name = "DIR")]
+    /// A GGUF file, or a Hugging Face folder: config.json with model.safetensors or its shards
+    #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
     /// The shape of a published model with random weights: nothing to download
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Config::preset_names()))]
@@ -41,27 +41,29 @@ enum Weights {
 }
 
 impl Checkpoint {
-    /// What the command line said: a folder or a preset.
+    /// What the command line said: a file, a folder or a preset.
     pub fn name(&self) -> String {
         match &self.source {
-            Source { model: Some(folder), .. } => folder.display().to_string(),
+            Source { model: Some(path), .. } => path.display().to_string(),
             Source { preset, .. } => preset.clone().unwrap_or_default(),
         }
     }
 
-    /// Loads the model, or makes the preset's weights.
-    pub fn load(&self) -> Result<Model, Failure> {
+    /// Loads the model, or makes the preset's weights, for quantised weights to meet activations that way.
+    pub fn load(&self, activations: Activations) -> Result<Model, Failure> {
         let mut bar = None;
         let report = |done, all| {
             let bar = bar.get_or_insert_with(|| progress::bar("loading", "layers", all));
             bar.set_position(done as u64);
         };
-        match &self.source.model {
-            Some(folder) => {
-                Model::load_reporting(folder, report).map_err(|error| locate(error, folder))
+        let mut model = match &self.source.model {
+            Some(path) => {
+                Model::load_reporting(path, report).map_err(|error| locate(error, path))?
             }
-            None => self.make(report),
-        }
+            None => self.make(report)?,
+        };
+        model.set_activations(activations);
+        Ok(model)
     }
 
     fn make(&self, report: impl FnMut(usize, usize)) -> Result<Model, Failure> {
@@ -78,11 +80,11 @@ impl Checkpoint {
     }
 }
 
-/// The same error, naming the folder where it names no file.
-pub fn locate(error: Error, folder: &Path) -> Failure {
+/// The same error, naming where the model is where it names no file.
+pub fn locate(error: Error, path: &Path) -> Failure {
     match error {
         Error::File { .. } | Error::Format { .. } => error.into(),
-        _ => format!("{}: {error}", folder.display()).into(),
+        _ => format!("{}: {error}", path.display()).into(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Failure, progress};
 const EXAMPLES: &str = "\
 Examples:
   lfm2 generate --model DIR --tokens 1,2,3 --max-new 50 --stop 7
+  lfm2 generate --model F.gguf --activations int8 --tokens 1,2,3
   lfm2 generate --preset 350m --weights bf16 --tokens 1,2,3 --max-new 50
   lfm2 generate --preset 350m --tokens @prompt.txt --max-new 0 --json";
 
@@ -48,6 +49,7 @@ struct Report {
     isa: &'static str,
     threads: usize,
     kv: &'static str,
+    activations: &'static str,
     tokens: Vec<u32>,
     /// Whether a stop token ended the run.
     stopped: bool,
@@ -82,7 +84,7 @@ pub fn run(arguments: GenerateArguments) -> Result<ExitCode, Failure> {
 
 fn generate(arguments: &GenerateArguments) -> Result<Report, Failure> {
     let (settings, most) = (&arguments.settings, arguments.max_new as usize);
-    let model = arguments.checkpoint.load()?;
+    let model = arguments.checkpoint.load(settings.activations())?;
     let vocabulary = model.config().vocabulary;
     let prompt = arguments.tokens.within(vocabulary)?;
     let mut state = settings.state(&model, prompt.len() + most)?;
@@ -123,6 +125,7 @@ fn generate(arguments: &GenerateArguments) -> Result<Report, Failure> {
         isa: isa.name(),
         threads: rayon::current_num_threads(),
         kv: settings.key_value_name(),
+        activations: settings.activations().name(),
         tokens,
         stopped,
         prefill,
@@ -165,8 +168,8 @@ fn text(report: &Report) -> String {
         [
             "run",
             &format!(
-                "{} on {}, {threads}, keys and values in {}",
-                report.model, report.isa, report.kv
+                "{} on {}, {threads}, keys and values in {}, activations in {}",
+                report.model, report.isa, report.kv, report.activations
             ),
         ],
     ];

@@ -19,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   lfm2 logits --model DIR --tokens 1,2,3 --out logits.safetensors
   lfm2 logits --model DIR --tokens @prompt.txt --state --kv f16 --out logits.safetensors
+  lfm2 logits --model F.gguf --activations int8 --tokens 1,2,3 --out logits.safetensors
   lfm2 logits --preset 230m --tokens 1,2,3 --isa scalar --threads 1 --out logits.safetensors
 
 In Python:
@@ -27,7 +28,7 @@ In Python:
 
 /// Writes the logits of every token to a safetensors file
 ///
-/// The file holds the tensor `logits`, [tokens, vocabulary]. The same model, tokens and --kv give the same bytes, whatever the
+/// The file holds the tensor `logits`, [tokens, vocabulary]. The same model, tokens, --kv and --activations give the same bytes, whatever the
 /// instruction set, the number of threads and the chunks. Prints the SHA-256 of the tensor's bytes, to compare machines by.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -60,8 +61,9 @@ pub fn run(arguments: LogitsArguments) -> Result<ExitCode, Failure> {
 fn write(arguments: &LogitsArguments) -> Result<(), Failure> {
     // First, so that a place that cannot be written to is told at once.
     let mut file = OutputFile::create(&arguments.out)?;
-    let model = arguments.checkpoint.load()?;
-    let (config, settings) = (model.config(), &arguments.settings);
+    let settings = &arguments.settings;
+    let model = arguments.checkpoint.load(settings.activations())?;
+    let config = model.config();
     let vocabulary = config.vocabulary;
     let tokens = arguments.tokens.within(vocabulary)?;
     let mut state = settings.state(&model, tokens.len())?;
@@ -97,9 +99,10 @@ fn write(arguments: &LogitsArguments) -> Result<(), Failure> {
     drop(bar);
     file.finish()?;
     print(&format!(
-        "logits  [{}, {vocabulary}] f32, sha256 {:x}\nfile    {}\n",
+        "logits  [{}, {vocabulary}] f32, sha256 {:x}\nrun     activations in {}\nfile    {}\n",
         tokens.len(),
         hash.finalize(),
+        settings.activations().name(),
         arguments.out.display()
     ))
 }

@@ -1,10 +1,11 @@
-//! How a command runs a model. None of this changes the result, but for the cache's type.
+//! How a command runs a model. None of this changes the result, but for the cache's type and the activations'.
 
 use std::num::NonZeroUsize;
 use std::slice::Chunks;
 use std::str::FromStr;
 
 use lfm2_kernels::Isa;
+use lfm2_kernels::linear::Activations;
 use lfm2_kernels::model::{Config, LayerKind, Model, State};
 use lfm2_kernels::ops::CacheElement;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -28,6 +29,11 @@ pub struct Settings {
     /// In what keys and values are kept
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     kv: KeyValue,
+    /// How quantised weights meet activations: f32 as they are, int8 quantised in blocks of 32, which is faster
+    ///
+    /// Weights that are not quantised always meet them as they are.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    activations: ActivationsName,
 }
 
 /// Those that were asked for, or all: each instruction set once, in the order in which the machine lists them.
@@ -56,6 +62,21 @@ enum Chunk {
 enum KeyValue {
     F32,
     F16,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum ActivationsName {
+    F32,
+    Int8,
+}
+
+impl From<ActivationsName> for Activations {
+    fn from(name: ActivationsName) -> Self {
+        match name {
+            ActivationsName::F32 => Self::F32,
+            ActivationsName::Int8 => Self::Int8,
+        }
+    }
 }
 
 impl FromStr for Chunk {
@@ -100,6 +121,11 @@ impl Settings {
             KeyValue::F32 => "f32",
             KeyValue::F16 => "f16",
         }
+    }
+
+    /// How quantised weights meet activations.
+    pub fn activations(&self) -> Activations {
+        self.activations.into()
     }
 
     /// The tokens of each call.

@@ -18,6 +18,18 @@ pub struct Checkpoint {
     tensors: HashMap<String, Entry>,
 }
 
+/// How a tensor is stored.
+pub struct StoredTensor<'a> {
+    /// The name of its type, as in the file.
+    pub kind: String,
+    /// The same, if weights of that type can be loaded.
+    pub format: Option<WeightFormat>,
+    /// Row-major.
+    pub shape: &'a [usize],
+    /// How long it is.
+    pub bytes: usize,
+}
+
 /// Where a tensor lies.
 struct Entry {
     file: usize,
@@ -111,6 +123,22 @@ impl Checkpoint {
         names.sort_unstable();
         names
     }
+
+    /// How the tensor of that name is stored, if it is there.
+    pub fn info(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let Entry { dtype, shape, length, .. } = self.tensors.get(name)?;
+        let (kind, format) = (format!("{dtype:?}"), weight_format(*dtype));
+        Some(StoredTensor { kind, format, shape, bytes: *length })
+    }
+}
+
+fn weight_format(dtype: Dtype) -> Option<WeightFormat> {
+    match dtype {
+        Dtype::F32 => Some(WeightFormat::F32),
+        Dtype::F16 => Some(WeightFormat::F16),
+        Dtype::BF16 => Some(WeightFormat::Bf16),
+        _ => None,
+    }
 }
 
 impl Tensors for Checkpoint {
@@ -118,18 +146,11 @@ impl Tensors for Checkpoint {
         let Some(entry) = self.tensors.get(name) else {
             return Ok(None);
         };
-        let format = match entry.dtype {
-            Dtype::F32 => WeightFormat::F32,
-            Dtype::F16 => WeightFormat::F16,
-            Dtype::BF16 => WeightFormat::Bf16,
-            other => {
-                return Err(Error::TensorType {
-                    name: name.into(),
-                    found: format!("{other:?}"),
-                    expected: "F32, F16 or BF16".into(),
-                });
-            }
-        };
+        let format = weight_format(entry.dtype).ok_or_else(|| Error::TensorType {
+            name: name.into(),
+            found: format!("{:?}", entry.dtype),
+            expected: "F32, F16 or BF16".into(),
+        })?;
         let bytes = &self.files[entry.file][entry.start..][..entry.length];
         Ok(Some(Tensor { format, shape: entry.shape.clone(), bytes: Cow::Borrowed(bytes) }))
     }

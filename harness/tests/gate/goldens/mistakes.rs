@@ -184,7 +184,7 @@ fn forget_scale(inputs: &mut AttentionInputs) {
 }
 
 fn model_of_the_other_shift_axis() -> Result<(), Failed> {
-    let goldens = ModelGolden::in_folder(&fixtures().join("models/issue-22287"))?;
+    let goldens = ModelGolden::of(&fixtures().join("models/issue-22287"))?;
     let [time, feature] = &goldens[..] else {
         return Err("expected a golden file for each axis".into());
     };
@@ -250,7 +250,7 @@ impl Tensors for Changed<'_> {
 /// Every model of the published description with a mistake; with none it must be right.
 fn in_model(change: Change) -> Result<(), Failed> {
     for folder in super::entries("models") {
-        let golden = ModelGolden::in_folder(&folder)?.swap_remove(0);
+        let golden = ModelGolden::of(&folder)?.swap_remove(0);
         let config = golden.config()?;
         // With one key and value head there is no wrong one.
         if config.description != Description::Lfm2 {

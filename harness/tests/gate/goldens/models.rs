@@ -1,4 +1,4 @@
-//! Whole tiny models: logits, and the state after prefill and after decode.
+//! Whole tiny models: logits, and the state after prefill and after decode. GGUF files in both modes of activations.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +9,16 @@ use lfm2_harness::golden::{Difference, GoldenFile, ModelGolden, NMSE_BOUND};
 use lfm2_harness::oracle::model::Oracle;
 use lfm2_harness::random_model::oracle_description;
 use lfm2_kernels::Isa;
+use lfm2_kernels::linear::Activations;
 use lfm2_kernels::model::{ConvState, LayerState, Logits, Model, Scratch, Sequence, State};
 use lfm2_kernels::ops::CacheElement;
 use libtest_mimic::{Failed, Trial};
 
 use super::{entries, stem};
 
-/// The suite's name in the table of coverage.
+/// The suites' names in the table of coverage.
 const SUITE: &str = "golden models";
+const GGUF_SUITE: &str = "golden GGUF files";
 
 /// The largest normalised mean squared error of the oracle's logits against PyTorch's in 64 bits. They differ where PyTorch rounds sines
 /// and cosines to 32 bits: queries and keys by 2^-25 or so, 1e-15 squared, and scores, which are ten times as large, by ten times that.
@@ -29,7 +31,16 @@ const STATE_BOUND: f64 = 2e-5;
 /// One trial for each model's golden files, and one for each prompt.
 pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
     coverage.announce(SUITE);
+    coverage.announce(GGUF_SUITE);
     let mut trials = Vec::new();
+    for file in entries("gguf").into_iter().filter(|file| file.extension() == Some("gguf".as_ref()))
+    {
+        let coverage = Arc::clone(coverage);
+        let name = stem(&file);
+        trials.push(Trial::test(format!("goldens::gguf::{name}"), move || {
+            compare(&file, &[Activations::F32, Activations::Int8], GGUF_SUITE, &coverage)
+        }));
+    }
     for folder in entries("models") {
         let name = stem(&folder);
         for file in entries(&format!("models/{name}")) {
@@ -51,7 +62,7 @@ pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
 
 /// The logits of every position, in one call.
 fn whole(folder: &Path, coverage: &Coverage) -> Result<(), Failed> {
-    for golden in ModelGolden::in_folder(folder)? {
+    for golden in ModelGolden::of(folder)? {
         // The second opinion on the fixture itself.
         let description = oracle_description(golden.config()?.description);
         let oracle = Oracle::load(folder)?.with_description(description);
@@ -64,12 +75,24 @@ fn whole(folder: &Path, coverage: &Coverage) -> Result<(), Failed> {
                 format!("{}: the oracle differs: NMSE {error:e}", golden.path().display()).into()
             );
         }
-        let reports = golden.compare(&Isa::available(), || ())?;
+    }
+    compare(folder, &[Activations::F32], SUITE, coverage)
+}
+
+/// The logits of every position against the golden files, on every instruction set.
+fn compare(
+    model: &Path,
+    modes: &[Activations],
+    suite: &'static str,
+    coverage: &Coverage,
+) -> Result<(), Failed> {
+    for golden in ModelGolden::of(model)? {
+        let reports = golden.compare(&Isa::available(), modes, || ())?;
         if let Some(failed) = reports.iter().find(|report| !report.passed) {
             return Err(format!("{failed:?}").into());
         }
         for isa in Isa::available() {
-            coverage.record(SUITE, isa, 1);
+            coverage.record(suite, isa, 1);
         }
     }
     Ok(())

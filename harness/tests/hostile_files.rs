@@ -1,12 +1,14 @@
 //! Files that are cut, damaged or lie: loading them ends in a model or in an error that names the file and says why, never in a panic, and never
 //! takes more memory than [`memory::bound`] allows, whatever they promise. What the fuzzers found is here, too.
 
+#[path = "hostile_files/gguf.rs"]
+mod gguf;
 #[path = "../../fuzz/src/memory.rs"]
 mod memory;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use tempfile::TempDir;
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 const WEIGHTS: &str = "model.safetensors";
+const GGUF: &str = "model.gguf";
 const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
 
 type Checked = Result<(), Failed>;
@@ -53,8 +56,9 @@ fn main() -> ExitCode {
         ("long_values_are_not_repeated_whole", long_values_are_not_repeated_whole),
         ("what_is_no_file", what_is_no_file),
     ];
+    let tests = tests.into_iter().chain(gguf::TESTS);
     let trials = tests.map(|(name, test)| Trial::test(format!("hostile_files::{name}"), test));
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
 /// A folder whose files load, until a test changes one.
@@ -91,6 +95,12 @@ impl Folder {
         fs::write(path, bytes).expect("a file can be written");
     }
 
+    /// What is loaded: the GGUF file if there is one, else the folder.
+    fn model(&self) -> PathBuf {
+        let gguf = self.path().join(GGUF);
+        if gguf.symlink_metadata().is_ok() { gguf } else { self.path().into() }
+    }
+
     fn bytes(&self) -> usize {
         let files = fs::read_dir(self.path()).expect("a folder");
         files.map(|file| file.expect("a file").metadata().expect("a file").len() as usize).sum()
@@ -100,7 +110,7 @@ impl Folder {
     fn load(&self) -> Result<Result<Model, Error>, Failed> {
         let bytes = self.bytes();
         let (loaded, held) =
-            memory::measured(|| catch_unwind(AssertUnwindSafe(|| Model::load(self.path()))));
+            memory::measured(|| catch_unwind(AssertUnwindSafe(|| Model::load(&self.model()))));
         let loaded = loaded.map_err(|payload| {
             let text = payload.downcast_ref::<String>().cloned();
             let text = text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string));

@@ -229,8 +229,10 @@ fn json_of(value: Value, kind: ValueType) -> serde_json::Value {
     match value {
         Value::Unsigned(number) => json!(number),
         Value::Signed(number) => json!(number),
-        // As short as it was written.
-        Value::Float(number) if kind == ValueType::F32 => json!(number as f32),
+        // As short as a single may be written.
+        Value::Float(number) if kind == ValueType::F32 => {
+            json!((number as f32).to_string().parse::<f64>().unwrap_or(number))
+        }
         Value::Float(number) => json!(number),
         Value::Bool(value) => json!(value),
         Value::String(text) => json!(text),

@@ -5,6 +5,9 @@ pub const F32: u32 = 0;
 /// Half the bytes.
 pub const BF16: u32 = 30;
 
+/// Types of blocks of 32: number, and bytes of a block.
+pub const BLOCKS: [(u32, u64); 5] = [(2, 18), (3, 20), (6, 22), (7, 24), (8, 34)];
+
 /// The numbers of the types of values.
 pub mod value_type {
     #![allow(missing_docs)]
@@ -104,15 +107,21 @@ impl GgufFile {
         }
     }
 
-    /// The smallest model that has a layer of each kind: vocabulary 4, hidden size 16, 2 heads of 16 with 1 for keys and values.
+    /// The smallest model that has a layer of each kind.
     pub fn model() -> Self {
+        Self::model_of(16, 24, BF16)
+    }
+
+    /// A model of a layer of each kind: vocabulary 4, 2 heads of 16 with 1 for keys and values, matrices of that type.
+    pub fn model_of(hidden_size: u32, feed_forward_width: u32, kind: u32) -> Self {
+        let (width, inner) = (u64::from(hidden_size), u64::from(feed_forward_width));
         let mut file = Self::empty();
         for (key, value) in [
             ("general.architecture", string_value("lfm2")),
             ("lfm2.block_count", u32_value(2)),
             ("lfm2.context_length", u32_value(128)),
-            ("lfm2.embedding_length", u32_value(16)),
-            ("lfm2.feed_forward_length", u32_value(24)),
+            ("lfm2.embedding_length", u32_value(hidden_size)),
+            ("lfm2.feed_forward_length", u32_value(feed_forward_width)),
             ("lfm2.attention.head_count", u32_value(2)),
             ("lfm2.attention.head_count_kv", i32_array(&[0, 1])),
             ("lfm2.attention.key_length", u32_value(16)),
@@ -128,30 +137,30 @@ impl GgufFile {
             file.set(key, value);
         }
         for (name, sizes) in [
-            ("token_embd.weight", &[16, 4][..]),
-            ("token_embd_norm.weight", &[16]),
-            ("blk.0.attn_norm.weight", &[16]),
-            ("blk.0.ffn_norm.weight", &[16]),
-            ("blk.0.ffn_gate.weight", &[16, 24]),
-            ("blk.0.ffn_up.weight", &[16, 24]),
-            ("blk.0.ffn_down.weight", &[24, 16]),
-            ("blk.0.shortconv.in_proj.weight", &[16, 48]),
-            ("blk.0.shortconv.conv.weight", &[3, 16]),
-            ("blk.0.shortconv.out_proj.weight", &[16, 16]),
-            ("blk.1.attn_norm.weight", &[16]),
-            ("blk.1.ffn_norm.weight", &[16]),
-            ("blk.1.ffn_gate.weight", &[16, 24]),
-            ("blk.1.ffn_up.weight", &[16, 24]),
-            ("blk.1.ffn_down.weight", &[24, 16]),
-            ("blk.1.attn_q.weight", &[16, 32]),
-            ("blk.1.attn_k.weight", &[16, 16]),
-            ("blk.1.attn_v.weight", &[16, 16]),
-            ("blk.1.attn_output.weight", &[32, 16]),
+            ("token_embd.weight", &[width, 4][..]),
+            ("token_embd_norm.weight", &[width]),
+            ("blk.0.attn_norm.weight", &[width]),
+            ("blk.0.ffn_norm.weight", &[width]),
+            ("blk.0.ffn_gate.weight", &[width, inner]),
+            ("blk.0.ffn_up.weight", &[width, inner]),
+            ("blk.0.ffn_down.weight", &[inner, width]),
+            ("blk.0.shortconv.in_proj.weight", &[width, 3 * width]),
+            ("blk.0.shortconv.conv.weight", &[3, width]),
+            ("blk.0.shortconv.out_proj.weight", &[width, width]),
+            ("blk.1.attn_norm.weight", &[width]),
+            ("blk.1.ffn_norm.weight", &[width]),
+            ("blk.1.ffn_gate.weight", &[width, inner]),
+            ("blk.1.ffn_up.weight", &[width, inner]),
+            ("blk.1.ffn_down.weight", &[inner, width]),
+            ("blk.1.attn_q.weight", &[width, 32]),
+            ("blk.1.attn_k.weight", &[width, 16]),
+            ("blk.1.attn_v.weight", &[width, 16]),
+            ("blk.1.attn_output.weight", &[32, width]),
             ("blk.1.attn_q_norm.weight", &[16]),
             ("blk.1.attn_k_norm.weight", &[16]),
         ] {
             let is_matrix = sizes.len() > 1 && !name.contains("shortconv.conv");
-            file.add(name, sizes, if is_matrix { BF16 } else { F32 });
+            file.add(name, sizes, if is_matrix { kind } else { F32 });
         }
         file
     }
@@ -169,12 +178,18 @@ impl GgufFile {
         self.entries.retain(|(known, _)| known != key.as_bytes());
     }
 
-    /// Adds a tensor of numbers between 0.5 and 2 or their negatives, which depend on its name.
+    /// Adds a tensor of numbers between 0.5 and 2 or their negatives, which depend on its name; of blocks of any.
     pub fn add(&mut self, name: &str, sizes: &[u64], kind: u32) {
         let mut random =
             name.bytes().fold(1_u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));
         let mut data = Vec::new();
-        for _ in 0..sizes.iter().product() {
+        let elements: u64 = sizes.iter().product();
+        // Two bytes at a time; a single has two more.
+        let pairs = match BLOCKS.iter().find(|(block, _)| *block == kind) {
+            Some((_, bytes)) => elements / 32 * bytes / 2,
+            None => elements,
+        };
+        for _ in 0..pairs {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let (sign, fraction) = ((random >> 45) as u16 & 0x8000, (random >> 33) as u16 & 0xFF);
             let number: u16 = sign | (0x3F00 + fraction);

@@ -1,5 +1,6 @@
-//! What the fuzz targets share: the limits that they hold the loaders to, a model small enough to be fuzzed, and a mutator that knows JSON.
+//! What the fuzz targets share: the limits that they hold the loaders to, models small enough to be fuzzed, and a mutator that knows JSON.
 
+pub mod gguf;
 mod memory;
 pub mod model;
 pub mod mutate;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cpu_time::ThreadTime;
+use gguf::{BF16, BLOCKS, GgufFile, u32_value};
 
 /// Does `work`, which loads files of `bytes` bytes.
 ///
@@ -34,4 +36,15 @@ pub fn limited<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
 pub fn replace(path: &Path, bytes: &[u8]) {
     let _ = fs::remove_file(path);
     fs::write(path, bytes).expect("a file can be written");
+}
+
+/// GGUF files that load, each of which reaches other code by its types or its tensors.
+pub fn good_ggufs() -> Vec<GgufFile> {
+    let quantised = BLOCKS.map(|(kind, _)| GgufFile::model_of(32, 32, kind));
+    let mut fused = GgufFile::model();
+    let parts = ["blk.1.attn_q.weight", "blk.1.attn_k.weight", "blk.1.attn_v.weight"];
+    fused.tensors.retain(|tensor| !parts.contains(&&*tensor.name));
+    fused.add("blk.1.attn_qkv.weight", &[16, 64], BF16);
+    fused.set("lfm2.attention.head_count_kv", u32_value(1));
+    [GgufFile::model(), fused].into_iter().chain(quantised).collect()
 }

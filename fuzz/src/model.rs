@@ -98,10 +98,10 @@ impl Tensors for Recorder {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor<'_>>, Error> {
         let synthetic = Synthetic::new(1, WeightFormat::Bf16);
         let tensor = synthetic.tensor(name, shape)?;
-        Ok(tensor.map(|Tensor { element, shape, bytes }| {
+        Ok(tensor.map(|Tensor { format, shape, bytes }| {
             let bytes = bytes.into_owned();
             self.0.borrow_mut().insert(name.into(), (shape.clone(), bytes.clone()));
-            Tensor { element, shape, bytes: bytes.into() }
+            Tensor { format, shape, bytes: bytes.into() }
         }))
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use lfm2_fuzz::model;
+use lfm2_fuzz::{good_ggufs, model};
 
 /// Longer files make slow seeds: of those the header alone is kept.
 const LONGEST: usize = 20_000;
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(folder.join(name), bytes)
     };
     let mut found = 0;
-    for folder in ["models", "ops", "blocks"] {
+    for folder in ["models", "ops", "blocks", "gguf"] {
         let folder = root.join("../fixtures").join(folder);
         // Models are folders of files.
         for entry in fs::read_dir(&folder)? {
@@ -40,6 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     let header = 8 + u64::from_le_bytes(bytes[..8].try_into()?) as usize;
                     let kept = if bytes.len() <= LONGEST { bytes.len() } else { header };
                     write("checkpoint", &name, &bytes[..kept])?;
+                } else if name.ends_with(".gguf") {
+                    write("gguf", &name, &bytes[..bytes.len().min(LONGEST)])?;
                 } else {
                     continue;
                 }
@@ -53,6 +55,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     write("checkpoint", "small", &model::files(&weights, 1)[0])?;
     write("index", "small", model::index_json(&weights).to_string().as_bytes())?;
-    println!("{found} seeds from the fixtures, 5 of the small model");
+    let ggufs = good_ggufs();
+    for (i, file) in ggufs.iter().enumerate() {
+        write("gguf", &format!("small-{i}"), &file.bytes())?;
+    }
+    println!("{found} seeds from the fixtures, {} of the small models", 5 + ggufs.len());
     Ok(())
 }

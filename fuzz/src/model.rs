@@ -56,6 +56,7 @@ pub fn config() -> Config {
         key_value_heads: 1,
         head_dim: 16,
         feed_forward_width: 16,
+        experts: None,
         conv_length: 3,
         conv_bias: true,
         norm_epsilon: 1e-5,

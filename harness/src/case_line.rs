@@ -174,7 +174,7 @@ fn parse_shape(text: &str, op: &Op) -> Result<Shape, CaseLineError> {
         match name {
             // These take no memory.
             "position" | "step" | "theta" => (),
-            _ if op.name == "model" && size < TOO_MUCH_FOR_A_MODEL as u128 => (),
+            _ if op.name.starts_with("model") && size < TOO_MUCH_FOR_A_MODEL as u128 => (),
             "first_position" | "newer" | "room" => cached += size,
             _ => elements = elements.saturating_mul(size.max(1)),
         }

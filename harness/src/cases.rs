@@ -18,6 +18,7 @@ use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
 use crate::plan::Check;
 
+mod add_scaled;
 mod argmax;
 mod attention;
 mod element_wise;
@@ -26,6 +27,7 @@ mod linear;
 mod model;
 mod rms_norm;
 mod rope;
+mod route;
 mod shift_sum;
 mod short_conv;
 mod softmax;
@@ -75,8 +77,11 @@ pub const OPS: &[Op] = &[
     element_wise::SILU,
     element_wise::ADD,
     element_wise::MULTIPLY,
+    add_scaled::OP,
     argmax::OP,
+    route::OP,
     model::OP,
+    model::WITH_EXPERTS,
 ];
 
 /// An operation: how its cases are drawn and made.

@@ -222,6 +222,7 @@ fn of_lanes(fault: LaneFault) -> Fault {
 
 fn of_line(line: Line) -> Fault {
     const MODEL: &[&str] = &["model"];
+    const EXPERTS: &[&str] = &["model_experts"];
     let (name, class, ops) = match line {
         Line::ResidualTwice => ("model adds a residual twice", Class::Accumulator, MODEL),
         Line::TailPaddedWithOnes => (
@@ -247,6 +248,9 @@ fn of_line(line: Line) -> Fault {
             Class::Threads,
             &["rms_norm", "rope", "attention_f32", "short_conv"][..],
         ),
+        Line::RouterSoftmax => ("router takes a softmax", Class::Formula, EXPERTS),
+        Line::ExpertRowsRotated => ("expert's rows go to each other", Class::Indexing, EXPERTS),
+        Line::ExpertOverwrites => ("the last expert overwrites", Class::Accumulator, EXPERTS),
     };
     Fault { name, class, ops, equivalent: None, kind: Kind::Line(line) }
 }

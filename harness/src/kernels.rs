@@ -2,7 +2,9 @@
 
 use lfm2_kernels::linear::{Matrix, WeightFormat};
 use lfm2_kernels::model::{Error, Logits, Model, Scratch, Sequence, State};
-use lfm2_kernels::ops::{self, KeyValueCache, RopeTable, ShiftAxis, ShiftSumState, ShortConv};
+use lfm2_kernels::ops::{
+    self, KeyValueCache, RopeTable, Routing, ShiftAxis, ShiftSumState, ShortConv,
+};
 use lfm2_kernels::{Isa, linear};
 
 /// A function for each operation, with the arguments and the meaning of the function of that name in [`lfm2_kernels::ops`].
@@ -34,6 +36,10 @@ pub struct Kernels {
     pub add: InPlace,
     /// `(isa, x, y)`
     pub multiply: InPlace,
+    /// `(isa, x, y, scale)`
+    pub add_scaled: fn(Isa, &mut [f32], &[f32], f32),
+    /// `(isa, scores, bias, routing, choice, weights)`
+    pub route: Route,
     /// `(isa, x)`
     pub argmax: fn(Isa, &[f32]) -> usize,
     /// `(model, isa, sequences, scratch, logits)`, as [`Model::forward`]
@@ -56,6 +62,9 @@ pub type ShiftSum = fn(Isa, &mut [f32], ShiftAxis, &ShortConv, &mut ShiftSumStat
 /// `(isa, x, y)`: each element of `x` is replaced
 pub type InPlace = fn(Isa, &mut [f32], &[f32]);
 
+/// `(isa, scores, bias, routing, choice, weights)`
+pub type Route = fn(Isa, &[f32], &[f32], Routing, &mut [u32], &mut [f32]);
+
 /// `(model, isa, sequences, scratch, logits)`
 pub type Forward = fn(&Model, Isa, &mut [Sequence], &mut Scratch, Logits) -> Result<(), Error>;
 
@@ -74,6 +83,8 @@ impl Kernels {
         silu_multiply: ops::silu_multiply,
         add: ops::add,
         multiply: ops::multiply,
+        add_scaled: ops::add_scaled,
+        route: ops::route,
         argmax: ops::argmax,
         forward: Model::forward,
         reset: State::reset,

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{
-    Config, ConvState, Description, Error, LayerKind, LayerState, Model, State, Synthetic, Tensor,
-    Tensors,
+    Config, ConvState, Description, Error, ExpertsConfig, LayerKind, LayerState, Model, State,
+    Synthetic, Tensor, Tensors,
 };
 use lfm2_kernels::ops::ShiftAxis;
 
@@ -41,6 +41,7 @@ impl RandomModel {
             key_value_heads: 2,
             head_dim: 16,
             feed_forward_width: 40,
+            experts: None,
             conv_length: 3,
             conv_bias: true,
             norm_epsilon: 1e-5,
@@ -48,6 +49,21 @@ impl RandomModel {
             tied_embedding: true,
         };
         Self { config, format: WeightFormat::F32, seed: 1 }
+    }
+
+    /// The same with experts, but for its first layer.
+    pub fn small_with_experts() -> Self {
+        let experts = ExpertsConfig {
+            count: 6,
+            used: 2,
+            width: 24,
+            dense_layers: 1,
+            use_bias: true,
+            normalise: true,
+            scale: 1.0,
+        };
+        let small = Self::small(Description::Lfm2);
+        Self { config: Config { experts: Some(experts), ..small.config }, ..small }
     }
 
     /// The model.
@@ -92,6 +108,13 @@ impl RandomModel {
             heads: config.heads,
             key_value_heads: config.key_value_heads,
             head_dim: config.head_dim,
+            experts: config.experts.map(|experts| oracle::Mixture {
+                used: experts.used,
+                dense_layers: experts.dense_layers,
+                bias: experts.use_bias,
+                normalise: experts.normalise,
+                scale: experts.scale.into(),
+            }),
             convolution_bias: config.conv_bias,
             tied_embedding: config.tied_embedding,
             norm_epsilon: config.norm_epsilon.into(),

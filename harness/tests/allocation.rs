@@ -43,8 +43,11 @@ fn main() -> ExitCode {
             }
         };
         let name = format!("allocation::{kind}_{}", element.name());
-        trials.push(Trial::test(name, move || decode_in_every_way(description, element)));
+        let small = RandomModel { format: element, ..RandomModel::small(description) };
+        trials.push(Trial::test(name, move || decode_in_every_way(small)));
     }
+    let experts = || decode_in_every_way(RandomModel::small_with_experts());
+    trials.push(Trial::test("allocation::lfm2_experts_f32", experts));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -79,11 +82,10 @@ static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
     pools
 });
 
-fn decode_in_every_way(description: Description, format: WeightFormat) -> Result<(), Failed> {
-    let small = RandomModel::small(description);
+fn decode_in_every_way(small: RandomModel) -> Result<(), Failed> {
     // Wide enough that threads share the work.
     let config = Config { hidden_size: 128, feed_forward_width: 512, ..small.config };
-    let model = RandomModel { config, format, ..small }.model();
+    let model = RandomModel { config, ..small }.model();
     for cache in [CacheElement::F32, CacheElement::F16] {
         let mut state = model.new_state(PROMPT + TOKENS + 1, cache);
         let prompt = [5; PROMPT];

@@ -48,7 +48,26 @@ type Stored = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
 type Change<'a> = &'a dyn Fn(&mut Stored);
 
 fn stored() -> Stored {
-    let (_, weights) = RandomModel::small(Description::Lfm2).recorded();
+    stored_of(&RandomModel::small(Description::Lfm2))
+}
+
+/// What [`RandomModel::small_with_experts`] is, and its tensors.
+fn with_experts() -> (Value, Stored) {
+    let mut config = config();
+    for (key, value) in [
+        ("model_type", json!("lfm2_moe")),
+        ("num_experts", json!(6)),
+        ("num_experts_per_tok", json!(2)),
+        ("moe_intermediate_size", json!(24)),
+        ("num_dense_layers", json!(1)),
+    ] {
+        config[key] = value;
+    }
+    (config, stored_of(&RandomModel::small_with_experts()))
+}
+
+fn stored_of(model: &RandomModel) -> Stored {
+    let (_, weights) = model.recorded();
     let tensors = weights.tensors.into_iter();
     tensors
         .map(|(name, Tensor { shape, bytes, .. })| (name, Dtype::F32, shape, bytes.to_vec()))
@@ -91,6 +110,10 @@ fn the_model_without_a_fault_loads() {
     let folder = folder(&config().to_string(), &serialize(&stored()));
     let model = Model::load(folder.path()).expect("a good model");
     assert_eq!(*model.config(), RandomModel::small(Description::Lfm2).config);
+    let (config, tensors) = with_experts();
+    let folder = self::folder(&config.to_string(), &serialize(&tensors));
+    let model = Model::load(folder.path()).expect("a good model");
+    assert_eq!(*model.config(), RandomModel::small_with_experts().config);
 }
 
 #[test]
@@ -120,21 +143,27 @@ fn a_missing_file_is_refused() {
 /// Every tensor that the model asks for, one at a time.
 #[test]
 fn a_missing_tensor_is_refused() {
-    let tensors = stored();
-    assert!(tensors.len() > 20, "only {} tensors", tensors.len());
-    for missing in 0..tensors.len() {
-        let mut others = tensors.clone();
-        let (name, ..) = others.remove(missing);
-        let folder = folder(&config().to_string(), &serialize(&others));
-        let error = refusal(folder.path());
-        assert!(matches!(error, Error::MissingTensor { .. }), "{name}: {error:?}");
-        says(&error, &[&name]);
+    for (config, tensors) in [(config(), stored()), with_experts()] {
+        assert!(tensors.len() > 20, "only {} tensors", tensors.len());
+        for missing in 0..tensors.len() {
+            let mut others = tensors.clone();
+            let (name, ..) = others.remove(missing);
+            let folder = folder(&config.to_string(), &serialize(&others));
+            let error = refusal(folder.path());
+            assert!(matches!(error, Error::MissingTensor { .. }), "{name}: {error:?}");
+            says(&error, &[&name]);
+        }
     }
 }
 
 #[test]
 fn a_wrong_shape_is_refused() {
-    let tensors = stored();
+    for (config, tensors) in [(config(), stored()), with_experts()] {
+        every_wrong_shape_is_refused(&config, &tensors);
+    }
+}
+
+fn every_wrong_shape_is_refused(config: &Value, tensors: &Stored) {
     for wrong in 0..tensors.len() {
         let mut tensors = tensors.clone();
         let (name, _, shape, bytes) = &mut tensors[wrong];
@@ -153,11 +182,11 @@ fn a_wrong_shape_is_refused() {
         if name == "model.embed_tokens.weight" {
             let (_, _, shape, _) = &mut tensors[wrong];
             shape.reverse();
-            let folder = folder(&config().to_string(), &serialize(&tensors));
+            let folder = folder(&config.to_string(), &serialize(&tensors));
             says(&refusal(folder.path()), &[&name, &expected]);
             continue;
         }
-        let folder = folder(&config().to_string(), &serialize(&tensors));
+        let folder = folder(&config.to_string(), &serialize(&tensors));
         let error = refusal(folder.path());
         assert!(matches!(error, Error::Shape { .. }), "{name}: {error:?}");
         says(&error, &[&name, &expected, &found]);

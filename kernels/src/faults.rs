@@ -129,11 +129,17 @@ pub enum Line {
     SegmentNotReset,
     /// A thread's first row is the one before.
     ThreadsOverlap,
+    /// The scores of experts sum to one.
+    RouterSoftmax,
+    /// What an expert made of a row goes to the next row that chose it.
+    ExpertRowsRotated,
+    /// A row has the result of its last expert alone.
+    ExpertOverwrites,
 }
 
 impl Line {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::ResidualTwice,
         Self::TailPaddedWithOnes,
         Self::KeyNormSkipped,
@@ -146,6 +152,9 @@ impl Line {
         Self::LastLogitsOfFirstRow,
         Self::SegmentNotReset,
         Self::ThreadsOverlap,
+        Self::RouterSoftmax,
+        Self::ExpertRowsRotated,
+        Self::ExpertOverwrites,
     ];
 }
 

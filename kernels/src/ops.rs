@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod add;
+mod add_scaled;
 mod argmax;
 mod attention;
 mod embedding;
@@ -14,6 +15,7 @@ mod key_value_cache;
 mod multiply;
 mod rms_norm;
 mod rope;
+mod route;
 mod shift_sum;
 mod short_conv;
 mod sigmoid;
@@ -22,6 +24,7 @@ mod silu_multiply;
 mod softmax;
 
 pub use add::add;
+pub use add_scaled::add_scaled;
 pub use argmax::argmax;
 pub use attention::{MAX_GROUP, MAX_HEAD_DIM, attention};
 pub use embedding::embedding;
@@ -30,6 +33,7 @@ pub use key_value_cache::{CacheElement, KeyValueCache};
 pub use multiply::multiply;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
+pub use route::{Routing, route};
 pub use shift_sum::{ShiftAxis, ShiftSumState, shift_sum};
 pub use short_conv::{ShortConv, short_conv};
 pub use sigmoid::sigmoid;

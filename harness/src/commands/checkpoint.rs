@@ -93,8 +93,12 @@ fn parameters(config: &Config) -> usize {
     let width = config.hidden_size;
     let conv = 4 * width * width;
     let attention = 2 * width * (config.query_width() + config.key_value_width());
+    let feed_forward = |layer| match config.experts_of(layer) {
+        None => 3 * width * config.feed_forward_width,
+        Some(experts) => experts.count * width * (3 * experts.width + 1),
+    };
     config.vocabulary * width
-        + config.layers.len() * 3 * width * config.feed_forward_width
+        + (0..config.layers.len()).map(feed_forward).sum::<usize>()
         + config.count(LayerKind::Conv) * conv
         + config.count(LayerKind::Attention) * attention
 }

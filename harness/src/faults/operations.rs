@@ -5,11 +5,11 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::faults::reach;
 use lfm2_kernels::linear::{Matrix, WeightFormat};
 use lfm2_kernels::model::Logits;
-use lfm2_kernels::ops::{self, RopeTable, ShiftAxis, ShortConv};
+use lfm2_kernels::ops::{self, RopeTable, Routing, ShiftAxis, ShortConv};
 use lfm2_kernels::simd::LANES;
 
 use super::{Class, Fault, Kind};
-use crate::kernels::{Attention, Forward, Kernels, ShiftSum};
+use crate::kernels::{Attention, Forward, Kernels, Route, ShiftSum};
 
 const OURS: Kernels = Kernels::OURS;
 
@@ -40,6 +40,7 @@ const CONVOLUTION: &[&str] = &["short_conv"];
 const SHIFT_SUM: &[&str] = &["shift_sum_time", "shift_sum_feature"];
 const SILU: &[&str] = &["silu_multiply", "silu"];
 const MODEL: &[&str] = &["model"];
+const ROUTE: &[&str] = &["route"];
 
 /// Every one.
 #[rustfmt::skip]
@@ -117,6 +118,16 @@ pub const FAULTS: &[Fault] = &[
     fault("multiply does nothing", Class::Trivial, &["multiply"], Kernels { multiply: |_, _, _| reach(), ..OURS }),
     fault("argmax takes the last of equals", Class::Formula, &["argmax"], Kernels { argmax: last_of_equals, ..OURS }),
     fault("argmax stops at NaN", Class::Formula, &["argmax"], Kernels { argmax: stops_at_nan, ..OURS }),
+
+    fault("add_scaled without scale", Class::Formula, &["add_scaled"], Kernels { add_scaled: |isa, x, y, _| { reach(); ops::add(isa, x, y) }, ..OURS }),
+    fault("expert bias leaks into the weights", Class::Formula, ROUTE, Kernels { route: BIAS_IN_WEIGHTS, ..OURS }),
+    fault("expert weights are never normalised", Class::Formula, ROUTE, Kernels { route: NOT_NORMALISED, ..OURS }),
+    fault("expert weights without scale", Class::Formula, ROUTE, Kernels { route: NOT_SCALED, ..OURS }),
+    fault("experts are chosen without bias", Class::Formula, ROUTE, Kernels { route: UNBIASED, ..OURS }),
+    fault("expert bias of the neighbour", Class::Indexing, ROUTE, Kernels { route: BIAS_OF_NEIGHBOUR, ..OURS }),
+    fault("tied experts: the highest index wins", Class::Formula, ROUTE, Kernels { route: LAST_OF_TIES, ..OURS }),
+    fault("the last expert is never chosen", Class::Tail, ROUTE, Kernels { route: LAST_NEVER_CHOSEN, ..OURS }),
+    fault("experts of the first row alone", Class::Indexing, ROUTE, Kernels { route: FIRST_ROW_ROUTES, ..OURS }),
 
     fault("state of another slot", Class::State, MODEL, Kernels { forward: OTHER_SLOT, ..OURS }),
     fault("logits of another slot", Class::Indexing, MODEL, Kernels { forward: OTHER_LOGITS, ..OURS }),
@@ -656,6 +667,81 @@ fn stops_at_nan(isa: Isa, x: &[f32]) -> usize {
         None => ops::argmax(isa, x),
     }
 }
+
+const BIAS_IN_WEIGHTS: Route = |isa, scores, bias, routing, choice, weights| {
+    let biased: Vec<f32> =
+        scores.iter().zip(bias.iter().cycle()).map(|(score, bias)| score + bias).collect();
+    if bias.iter().any(|&bias| bias != 0.0) {
+        reach();
+    }
+    ops::route(isa, &biased, &vec![0.0; bias.len()], routing, choice, weights);
+};
+
+const NOT_NORMALISED: Route = |isa, scores, bias, routing, choice, weights| {
+    if routing.normalise {
+        reach();
+    }
+    let routing = Routing { normalise: false, ..routing };
+    ops::route(isa, scores, bias, routing, choice, weights);
+};
+
+const NOT_SCALED: Route = |isa, scores, bias, routing, choice, weights| {
+    if routing.scale != 1.0 {
+        reach();
+    }
+    ops::route(isa, scores, bias, Routing { scale: 1.0, ..routing }, choice, weights);
+};
+
+const UNBIASED: Route = |isa, scores, bias, routing, choice, weights| {
+    if bias.iter().any(|&bias| bias != 0.0) {
+        reach();
+    }
+    ops::route(isa, scores, &vec![0.0; bias.len()], routing, choice, weights);
+};
+
+const BIAS_OF_NEIGHBOUR: Route = |isa, scores, bias, routing, choice, weights| {
+    if bias.len() > 1 {
+        reach();
+    }
+    let mut bias = bias.to_vec();
+    bias.rotate_left(1);
+    ops::route(isa, scores, &bias, routing, choice, weights);
+};
+
+/// Routes from the last expert to the first.
+const LAST_OF_TIES: Route = |isa, scores, bias, routing, choice, weights| {
+    let (count, used) = (bias.len(), routing.used);
+    if count > used {
+        reach();
+    }
+    let reversed = |values: &[f32], length: usize| -> Vec<f32> {
+        values.chunks_exact(length).flat_map(|row| row.iter().rev().copied()).collect()
+    };
+    ops::route(isa, &reversed(scores, count), &reversed(bias, count), routing, choice, weights);
+    weights.copy_from_slice(&reversed(weights, used));
+    for choice in choice.chunks_exact_mut(used) {
+        choice.reverse();
+        choice.iter_mut().for_each(|expert| *expert = count as u32 - 1 - *expert);
+    }
+};
+
+const LAST_NEVER_CHOSEN: Route = |isa, scores, bias, routing, choice, weights| {
+    let mut bias = bias.to_vec();
+    if let [.., last] = &mut bias[..] {
+        reach();
+        *last = f32::NEG_INFINITY;
+    }
+    ops::route(isa, scores, &bias, routing, choice, weights);
+};
+
+const FIRST_ROW_ROUTES: Route = |isa, scores, bias, routing, choice, weights| {
+    let rows = scores.len() / bias.len();
+    if rows > 1 {
+        reach();
+    }
+    let first = scores[..bias.len().min(scores.len())].repeat(rows);
+    ops::route(isa, &first, bias, routing, choice, weights);
+};
 
 /// A batched kernel that takes the first two sequences' states for each other's.
 const OTHER_SLOT: Forward = |model, isa, sequences, scratch, logits| {

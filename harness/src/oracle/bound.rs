@@ -561,6 +561,25 @@ pub fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(&a, &b)| Computed::exact(a).add(Computed::exact(b)).error).collect()
 }
 
+/// Bounds for [`ops::add_scaled`]: one rounding.
+pub fn add_scaled(x: &[f64], y: &[f64], scale: f64) -> Vec<f64> {
+    assert_eq!(x.len(), y.len(), "both operands have one length");
+    let scale = Computed::exact(scale);
+    let bound = |(&x, &y)| Computed::exact(x).add_product(Computed::exact(y), scale).error;
+    x.iter().zip(y).map(bound).collect()
+}
+
+/// Bounds for [`ops::expert_weights`] (rule 14), step by step: the sum of the chosen scores in order,
+/// the millionth, itself rounded, the quotient and the product.
+pub fn expert_weights(scores: &[f64], chosen: &[usize], normalise: bool, scale: f64) -> Vec<f64> {
+    let scores = chosen.iter().map(|&expert| Computed::exact(scores[expert]));
+    let sum = scores.clone().reduce(Computed::add).expect("a row has experts");
+    let millionth = Computed { value: 1e-6, error: UNIT_ROUNDOFF * 1e-6 };
+    let divisor = sum.add(millionth);
+    let weight = |score: Computed| if normalise { score.divide(divisor) } else { score };
+    scores.map(|score| weight(score).multiply(Computed::exact(scale)).error).collect()
+}
+
 /// Bounds for [`ops::multiply`]: one rounding.
 pub fn multiply(a: &[f64], b: &[f64]) -> Vec<f64> {
     assert_eq!(a.len(), b.len(), "both operands have one length");

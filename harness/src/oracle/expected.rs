@@ -216,6 +216,42 @@ pub fn expected_multiply(a: &[f32], b: &[f32]) -> Vec<Expected> {
     join(ops::multiply(&a, &b), bound::multiply(&a, &b))
 }
 
+/// Expects [`ops::add_scaled`].
+pub fn expected_add_scaled(x: &[f32], y: &[f32], scale: f32) -> Vec<Expected> {
+    let (x, y, scale) = (widen(x), widen(y), f64::from(scale));
+    join(ops::add_scaled(&x, &y, scale), bound::add_scaled(&x, &y, scale))
+}
+
+/// Expects the choice of one row, exactly: [`ops::largest`] of `score + bias`, which are rounded to
+/// `f32`, because rule 14 says so: it makes equals of numbers that are not.
+pub fn expected_choice(scores: &[f32], bias: &[f32], used: usize) -> Vec<usize> {
+    let ranks: Vec<f32> = scores.iter().zip(bias).map(|(score, bias)| score + bias).collect();
+    ops::largest(&widen(&ranks), used)
+}
+
+/// Expects [`ops::expert_weights`] of one row.
+///
+/// Where a chosen score is not finite, no rounding is left in what it reaches: its weight and, if
+/// weights are normalised, all of them are infinite, NaN or 0.
+pub fn expected_expert_weights(
+    scores: &[f32],
+    chosen: &[usize],
+    normalise: bool,
+    scale: f32,
+) -> Vec<Expected> {
+    let (scores, scale) = (widen(scores), f64::from(scale));
+    let values = ops::expert_weights(&scores, chosen, normalise, scale);
+    let is_finite = |expert: &usize| scores[*expert].is_finite();
+    let exact = |value| Expected { value, bound: 0.0 };
+    if normalise && !chosen.iter().all(is_finite) {
+        return values.into_iter().map(exact).collect();
+    }
+    let bounds = bound::expert_weights(&scores, chosen, normalise, scale);
+    let each = chosen.iter().zip(join(values, bounds));
+    each.map(|(expert, expected)| if is_finite(expert) { expected } else { exact(expected.value) })
+        .collect()
+}
+
 /// Expects [`ops::argmax`], exactly.
 pub fn expected_argmax(x: &[f32]) -> usize {
     ops::argmax(&widen(x))

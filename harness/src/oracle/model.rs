@@ -1,6 +1,6 @@
 //! A whole LFM2 model in `f64`, from a Hugging Face folder or from tensors in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::Path;
 
@@ -29,6 +29,21 @@ pub enum Mixer {
     Attention,
 }
 
+/// What the shapes of a mixture of experts do not say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    /// How many experts a row uses.
+    pub used: usize,
+    /// How many layers come before those with experts.
+    pub dense_layers: usize,
+    /// Whether scores are compared with `expert_bias` added.
+    pub bias: bool,
+    /// Whether the weights of a row's experts are divided by their sum.
+    pub normalise: bool,
+    /// By what weights are multiplied in the end.
+    pub scale: f64,
+}
+
 /// What the shapes of a model's tensors do not say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OracleConfig {
@@ -42,6 +57,8 @@ pub struct OracleConfig {
     pub key_value_heads: usize,
     /// The width of one head.
     pub head_dim: usize,
+    /// Its mixture of experts, if it has one.
+    pub experts: Option<Mixture>,
     /// Whether a convolution layer's projections and its convolution have biases.
     pub convolution_bias: bool,
     /// Whether the logits are taken with the embedding where there is no `lm_head.weight`.
@@ -148,6 +165,35 @@ impl Oracle {
     /// # Panics
     /// If there is no token, or one outside the vocabulary.
     pub fn forward(&self, tokens: &[u32]) -> OracleRun {
+        self.run(tokens, &mut Doubts::default())
+    }
+
+    /// Every run that a computation may come to whose scores of experts are off by less than `margin / 2`, the exact one first: where
+    /// the best expert that is not chosen is nearer than `margin` to the worst that is, either may be used.
+    ///
+    /// At most 64: with many rows, a margin must be narrow to say anything.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn alternatives(&self, tokens: &[u32], margin: f64) -> Vec<OracleRun> {
+        const MOST: usize = 64;
+        let mut runs = Vec::new();
+        let mut left = VecDeque::from([Vec::new()]);
+        while let Some(turns) = left.pop_front().filter(|_| runs.len() < MOST) {
+            let mut doubts = Doubts { margin, turns, met: 0 };
+            runs.push(self.run(tokens, &mut doubts));
+            // Each doubt that was met after the last known turn may be turned first.
+            for known in doubts.turns.len()..doubts.met {
+                let mut turns = doubts.turns.clone();
+                turns.resize(known, false);
+                turns.push(true);
+                left.push_back(turns);
+            }
+        }
+        runs
+    }
+
+    fn run(&self, tokens: &[u32], doubts: &mut Doubts) -> OracleRun {
         assert!(!tokens.is_empty(), "a sequence has tokens");
         let mut run = OracleRun {
             logits: Vec::new(),
@@ -161,6 +207,7 @@ impl Oracle {
             let layer = Layer {
                 oracle: self,
                 prefix: format!("model.layers.{index}."),
+                experts: self.config.experts_of(index),
                 rows: tokens.len(),
             };
             let normed = layer.norm("operator_norm", &hidden);
@@ -173,7 +220,11 @@ impl Oracle {
                 Description::Lfm2 => &after_mixer,
                 Description::Issue22287(_) => &hidden,
             };
-            let fed_forward = layer.feed_forward(&layer.norm("ffn_norm", feed_forward_input));
+            let normed = layer.norm("ffn_norm", feed_forward_input);
+            let fed_forward = match layer.experts {
+                Some(mixture) => layer.experts(mixture, &normed, doubts),
+                None => layer.feed_forward("feed_forward", &normed, layer.rows),
+            };
             hidden = ops::add(&after_mixer, &fed_forward);
         }
         let normed = ops::rms_norm(
@@ -214,10 +265,31 @@ impl Oracle {
             };
             expect("operator_norm.weight", &[hidden])?;
             expect("ffn_norm.weight", &[hidden])?;
-            let feed_forward = first_dimension("feed_forward.w1.weight")?;
-            expect("feed_forward.w1.weight", &[feed_forward, hidden])?;
-            expect("feed_forward.w3.weight", &[feed_forward, hidden])?;
-            expect("feed_forward.w2.weight", &[hidden, feed_forward])?;
+            let expect_network = |prefix: &str| {
+                let width = first_dimension(&format!("{prefix}.w1.weight"))?;
+                expect(&format!("{prefix}.w1.weight"), &[width, hidden])?;
+                expect(&format!("{prefix}.w3.weight"), &[width, hidden])?;
+                expect(&format!("{prefix}.w2.weight"), &[hidden, width])
+            };
+            match self.config.experts_of(index) {
+                None => expect_network("feed_forward")?,
+                Some(mixture) => {
+                    let experts = first_dimension("feed_forward.gate.weight")?;
+                    if !(1..=experts).contains(&mixture.used) {
+                        return Err(format!(
+                            "a row cannot use {} of {experts} experts",
+                            mixture.used
+                        ));
+                    }
+                    expect("feed_forward.gate.weight", &[experts, hidden])?;
+                    if mixture.bias {
+                        expect("feed_forward.expert_bias", &[experts])?;
+                    }
+                    for expert in 0..experts {
+                        expect_network(&format!("feed_forward.experts.{expert}"))?;
+                    }
+                }
+            }
             match mixer {
                 Mixer::Convolution => {
                     expect("conv.in_proj.weight", &[3 * hidden, hidden])?;
@@ -272,10 +344,37 @@ impl Oracle {
     }
 }
 
+/// Choices of experts that a small error would change.
+#[derive(Default)]
+struct Doubts {
+    /// How near ranks must be to be in doubt.
+    margin: f64,
+    /// Which of the doubts are decided against the exact ranks, in the order in which they are met; none of those after.
+    turns: Vec<bool>,
+    /// How many were met.
+    met: usize,
+}
+
+impl Doubts {
+    /// The `used` largest of `ranks`, or with the next one in the place of the last.
+    fn choose(&mut self, ranks: &[f64], used: usize) -> Vec<usize> {
+        let mut order = ops::by_rank(ranks);
+        if used < order.len() && ranks[order[used - 1]] - ranks[order[used]] < self.margin {
+            if self.turns.get(self.met) == Some(&true) {
+                order.swap(used - 1, used);
+            }
+            self.met += 1;
+        }
+        order.truncate(used);
+        order
+    }
+}
+
 /// One layer at work on `rows` tokens.
 struct Layer<'a> {
     oracle: &'a Oracle,
     prefix: String,
+    experts: Option<&'a Mixture>,
     rows: usize,
 }
 
@@ -330,20 +429,46 @@ impl Layer<'_> {
         self.project("self_attn.out_proj", &mixed, None)
     }
 
-    fn feed_forward(&self, x: &[f64]) -> Vec<f64> {
-        let gate = self.project("feed_forward.w1", x, None);
-        let up = self.project("feed_forward.w3", x, None);
-        self.project("feed_forward.w2", &ops::silu_multiply(&gate, &up), None)
+    /// The network `name` on `rows` of `x`.
+    fn feed_forward(&self, name: &str, x: &[f64], rows: usize) -> Vec<f64> {
+        let weight = |part: &str| self.tensor(&format!("{name}.{part}.weight"));
+        let gate = ops::linear(x, rows, weight("w1"), None);
+        let up = ops::linear(x, rows, weight("w3"), None);
+        ops::linear(&ops::silu_multiply(&gate, &up), rows, weight("w2"), None)
+    }
+
+    /// Row by row, the weighted sum of what its experts make of it.
+    fn experts(&self, mixture: &Mixture, x: &[f64], doubts: &mut Doubts) -> Vec<f64> {
+        let mut out = Vec::with_capacity(x.len());
+        for row in x.chunks_exact(self.oracle.hidden) {
+            let gate = self.tensor("feed_forward.gate.weight");
+            let scores = ops::sigmoid(&ops::linear(row, 1, gate, None));
+            let ranks = match mixture.bias {
+                true => ops::add(&scores, self.tensor("feed_forward.expert_bias")),
+                false => scores.clone(),
+            };
+            let chosen = doubts.choose(&ranks, mixture.used);
+            let weights = ops::expert_weights(&scores, &chosen, mixture.normalise, mixture.scale);
+            let mut sum = vec![0.0; row.len()];
+            for (expert, weight) in chosen.iter().zip(weights) {
+                let network = format!("feed_forward.experts.{expert}");
+                sum = ops::add_scaled(&sum, &self.feed_forward(&network, row, 1), weight);
+            }
+            out.extend(sum);
+        }
+        out
     }
 }
 
 impl OracleConfig {
+    /// The mixture of experts of a layer, or nothing where its feed-forward network is dense.
+    fn experts_of(&self, layer: usize) -> Option<&Mixture> {
+        self.experts.as_ref().filter(|mixture| layer >= mixture.dense_layers)
+    }
+
     /// Reads the fields of a parsed `config.json`.
     pub fn from_json(json: &Value) -> Result<OracleConfig, String> {
         let fields = json.as_object().ok_or("the config is not an object")?;
-        if fields.contains_key("num_experts") {
-            return Err("mixtures of experts are not supported".into());
-        }
         let layers = count(fields, "num_hidden_layers")?;
         let from_issue =
             fields.contains_key("conv_layers") || fields.contains_key("attention_layers");
@@ -367,6 +492,7 @@ impl OracleConfig {
             heads,
             key_value_heads: count(fields, "num_key_value_heads")?,
             head_dim,
+            experts: mixture(fields)?,
             convolution_bias: truth(fields, "conv_bias")?.unwrap_or(from_issue),
             tied_embedding: truth(fields, "tie_embedding")?
                 .map_or_else(|| truth(fields, "tie_word_embeddings"), |tied| Ok(Some(tied)))?
@@ -375,6 +501,21 @@ impl OracleConfig {
             rope_theta: rope_theta(fields)?,
         })
     }
+}
+
+/// The mixture of experts of a config of the type `lfm2_moe`.
+fn mixture(fields: &Map<String, Value>) -> Result<Option<Mixture>, String> {
+    if present(fields, "model_type").is_none_or(|kind| kind != "lfm2_moe") {
+        return Ok(None);
+    }
+    let dense_layers = present(fields, "num_dense_layers").and_then(Value::as_u64);
+    Ok(Some(Mixture {
+        used: count(fields, "num_experts_per_tok")?,
+        dense_layers: dense_layers.ok_or("num_dense_layers is not a number")? as usize,
+        bias: truth(fields, "use_expert_bias")?.unwrap_or(true),
+        normalise: truth(fields, "norm_topk_prob")?.unwrap_or(true),
+        scale: number(fields, "routed_scaling_factor")?.unwrap_or(1.0),
+    }))
 }
 
 /// The mixers of a published config: `layer_types`, else `full_attn_idxs`, else attention

@@ -344,6 +344,51 @@ pub fn argmax(x: &[f64]) -> usize {
     best
 }
 
+/// The logistic function, `1 / (1 + exp(-x))`, element by element.
+pub fn sigmoid(x: &[f64]) -> Vec<f64> {
+    x.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect()
+}
+
+/// The indices of the `used` largest of `ranks`, in ascending order; among equals the lowest, and NaN
+/// is as small as -infinity.
+///
+/// # Panics
+/// If there are fewer.
+pub fn largest(ranks: &[f64], used: usize) -> Vec<usize> {
+    let mut chosen = by_rank(ranks)[..used].to_vec();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// All indices of `ranks`, that of the largest first.
+pub(super) fn by_rank(ranks: &[f64]) -> Vec<usize> {
+    let number =
+        |index: usize| if ranks[index].is_nan() { f64::NEG_INFINITY } else { ranks[index] };
+    let mut order: Vec<usize> = (0..ranks.len()).collect();
+    // A stable sort keeps equals in order. No number compares as unordered.
+    order.sort_by(|&a, &b| number(b).partial_cmp(&number(a)).expect("no NaN"));
+    order
+}
+
+/// How much each of the `chosen` experts of a row weighs: its score, divided by the sum of the chosen
+/// scores and a millionth if weights are normalised, times `scale`.
+///
+/// Source: `Lfm2MoeSparseMoeBlock` of Hugging Face transformers.
+pub fn expert_weights(scores: &[f64], chosen: &[usize], normalise: bool, scale: f64) -> Vec<f64> {
+    let sum: f64 = chosen.iter().map(|&expert| scores[expert]).sum();
+    let divisor = if normalise { sum + 1e-6 } else { 1.0 };
+    chosen.iter().map(|&expert| scores[expert] / divisor * scale).collect()
+}
+
+/// `x + scale * y`, element by element.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_scaled(x: &[f64], y: &[f64], scale: f64) -> Vec<f64> {
+    assert_eq!(x.len(), y.len(), "both operands have one length");
+    x.iter().zip(y).map(|(x, y)| x + scale * y).collect()
+}
+
 /// The sizes of one call of [`attention`].
 pub(super) struct AttentionShape {
     pub queries: usize,
@@ -648,6 +693,34 @@ mod tests {
     fn add_and_multiply_by_hand() {
         assert_eq!(add(&[1.0, 2.0], &[3.0, -5.0]), [4.0, -3.0]);
         assert_eq!(multiply(&[1.0, 2.0], &[3.0, -5.0]), [3.0, -10.0]);
+    }
+
+    #[test]
+    fn sigmoid_by_hand() {
+        assert_close(
+            &sigmoid(&[0.0, 3.0_f64.ln(), -(3.0_f64.ln()), -1e30]),
+            &[0.5, 0.75, 0.25, 0.0],
+        );
+    }
+
+    #[test]
+    fn largest_takes_the_first_of_equals() {
+        assert_eq!(largest(&[1.0, 3.0, 2.0, 3.0, 3.0], 2), [1, 3]);
+        assert_eq!(largest(&[0.0, -0.0, 1.0], 2), [0, 2]);
+        assert_eq!(largest(&[f64::NAN, 1.0, f64::NAN, -2.0], 3), [0, 1, 3]);
+    }
+
+    #[test]
+    fn expert_weights_by_hand() {
+        let scores = [0.25, 9.0, 0.75];
+        assert_eq!(expert_weights(&scores, &[0, 2], false, 2.0), [0.5, 1.5]);
+        let sum = 1.000_001;
+        assert_close(&expert_weights(&scores, &[0, 2], true, 1.0), &[0.25 / sum, 0.75 / sum]);
+    }
+
+    #[test]
+    fn add_scaled_by_hand() {
+        assert_eq!(add_scaled(&[1.0, 2.0], &[3.0, -5.0], 2.0), [7.0, -8.0]);
     }
 
     #[test]

@@ -47,8 +47,10 @@ pub struct Config {
     pub key_value_heads: usize,
     /// Elements of a head.
     pub head_dim: usize,
-    /// Width inside the feed-forward, as adjusted.
+    /// Width inside the feed-forward of a dense layer, as adjusted.
     pub feed_forward_width: usize,
+    /// The mixture of experts, if the model has one.
+    pub experts: Option<ExpertsConfig>,
     /// Taps of the convolution: `conv_L_cache`.
     pub conv_length: usize,
     /// Whether the conv blocks' projections and convolution have biases.
@@ -61,6 +63,48 @@ pub struct Config {
     pub tied_embedding: bool,
 }
 
+/// The shape of a mixture of experts: in the layers after the first few, which are dense.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpertsConfig {
+    /// Experts in a layer: `num_experts`.
+    pub count: usize,
+    /// Experts that each row uses: `num_experts_per_tok`.
+    pub used: usize,
+    /// Width inside an expert: `moe_intermediate_size`.
+    pub width: usize,
+    /// Layers without experts, the first ones: `num_dense_layers`.
+    pub dense_layers: usize,
+    /// Whether a bias helps to choose experts: `use_expert_bias`.
+    pub use_bias: bool,
+    /// Whether the weights of a row's experts are divided by their sum: `norm_topk_prob`.
+    pub normalise: bool,
+    /// By what weights are multiplied in the end: `routed_scaling_factor`.
+    pub scale: f32,
+}
+
+impl ExpertsConfig {
+    /// As published models have it.
+    const fn published(count: usize, width: usize) -> Self {
+        Self { count, used: 4, width, dense_layers: 2, use_bias: true, normalise: true, scale: 1.0 }
+    }
+
+    fn validate(&self, layers: usize) -> Result<(), Error> {
+        for (key, value, least, most) in [
+            ("num_experts", self.count, 1, Config::MAX_EXPERTS),
+            ("num_experts_per_tok", self.used, 1, self.count),
+            ("moe_intermediate_size", self.width, 1, 1 << 24),
+            ("num_dense_layers", self.dense_layers, 0, layers),
+        ] {
+            let ok = (least..=most).contains(&value);
+            check(ok, format!("{key} is {value}: expected {least} to {most}"))?;
+        }
+        check(
+            self.scale.is_finite(),
+            format!("routed_scaling_factor is {}: expected a finite number", self.scale),
+        )
+    }
+}
+
 /// A preset's name and the shape it stands for.
 struct Preset {
     name: &'static str,
@@ -68,17 +112,19 @@ struct Preset {
     hidden_size: usize,
     heads: usize,
     feed_forward_width: usize,
+    experts: Option<ExpertsConfig>,
     attention_layers: &'static [usize],
 }
 
 /// The published text models (0-based attention layers), and the shape that issue #22287 gives.
-const PRESETS: [Preset; 6] = [
+const PRESETS: [Preset; 8] = [
     Preset {
         name: "230m",
         layers: 14,
         hidden_size: 1024,
         heads: 16,
         feed_forward_width: 2560,
+        experts: None,
         attention_layers: &[2, 4, 6, 8, 10, 12],
     },
     Preset {
@@ -87,6 +133,7 @@ const PRESETS: [Preset; 6] = [
         hidden_size: 1024,
         heads: 16,
         feed_forward_width: 4608,
+        experts: None,
         attention_layers: &[2, 5, 8, 10, 12, 14],
     },
     Preset {
@@ -95,6 +142,7 @@ const PRESETS: [Preset; 6] = [
         hidden_size: 1536,
         heads: 24,
         feed_forward_width: 6912,
+        experts: None,
         attention_layers: &[2, 5, 8, 10, 12, 14],
     },
     Preset {
@@ -103,6 +151,7 @@ const PRESETS: [Preset; 6] = [
         hidden_size: 2048,
         heads: 32,
         feed_forward_width: 8192,
+        experts: None,
         attention_layers: &[2, 5, 8, 10, 12, 14],
     },
     Preset {
@@ -111,7 +160,26 @@ const PRESETS: [Preset; 6] = [
         hidden_size: 2048,
         heads: 32,
         feed_forward_width: 10752,
+        experts: None,
         attention_layers: &[2, 5, 9, 13, 17, 21, 24, 27],
+    },
+    Preset {
+        name: "lfm2-8b-a1b",
+        layers: 24,
+        hidden_size: 2048,
+        heads: 32,
+        feed_forward_width: 7168,
+        experts: Some(ExpertsConfig::published(32, 1792)),
+        attention_layers: &[2, 6, 10, 14, 18, 21],
+    },
+    Preset {
+        name: "lfm2-24b-a2b",
+        layers: 40,
+        hidden_size: 2048,
+        heads: 32,
+        feed_forward_width: 11776,
+        experts: Some(ExpertsConfig::published(64, 1536)),
+        attention_layers: &[2, 6, 10, 14, 18, 22, 26, 30, 34, 38],
     },
     Preset {
         name: Config::ISSUE_22287,
@@ -119,6 +187,7 @@ const PRESETS: [Preset; 6] = [
         hidden_size: 1024,
         heads: 16,
         feed_forward_width: 4608,
+        experts: None,
         attention_layers: &[10, 11, 12, 13, 14, 15],
     },
 ];
@@ -129,6 +198,9 @@ const MOST_BYTES: u64 = 1 << 22;
 impl Config {
     /// Most layers that a model may have.
     pub const MAX_LAYERS: usize = 1 << 16;
+
+    /// Most experts that a layer may have.
+    pub const MAX_EXPERTS: usize = 1 << 12;
 
     const ISSUE_22287: &'static str = "issue-22287";
 
@@ -164,6 +236,7 @@ impl Config {
             key_value_heads: 8,
             head_dim: 64,
             feed_forward_width: preset.feed_forward_width,
+            experts: preset.experts,
             conv_length: 3,
             conv_bias: issue_22287,
             norm_epsilon: 1e-5,
@@ -209,6 +282,23 @@ impl Config {
         self.layers.iter().filter(|layer| **layer == kind).count()
     }
 
+    /// The experts of layer `layer`; `None` where its feed-forward is dense.
+    pub fn experts_of(&self, layer: usize) -> Option<&ExpertsConfig> {
+        self.experts.as_ref().filter(|experts| layer >= experts.dense_layers)
+    }
+
+    /// The experts, if any layer has them: then the last one has.
+    pub(super) fn experts_in_use(&self) -> Option<&ExpertsConfig> {
+        self.experts_of(self.layers.len().checked_sub(1)?)
+    }
+
+    /// The largest width inside the feed-forward of any layer.
+    pub(super) fn widest_feed_forward(&self) -> usize {
+        let width =
+            |layer| self.experts_of(layer).map_or(self.feed_forward_width, |experts| experts.width);
+        (0..self.layers.len()).map(width).max().unwrap_or(0)
+    }
+
     /// Width of all query heads.
     pub fn query_width(&self) -> usize {
         self.heads * self.head_dim
@@ -225,8 +315,6 @@ impl Config {
     ///
     /// Naming the key, its value and what would be right.
     pub fn validate(&self) -> Result<(), Error> {
-        let check =
-            |ok: bool, message: String| if ok { Ok(()) } else { Err(Error::Config(message)) };
         for (key, value) in [
             ("vocab_size", self.vocabulary),
             ("hidden_size", self.hidden_size),
@@ -268,8 +356,13 @@ impl Config {
         check(
             self.rope_theta.is_finite() && self.rope_theta > 0.0,
             format!("rope_theta is {}: expected a positive number", self.rope_theta),
-        )
+        )?;
+        self.experts.map_or(Ok(()), |experts| experts.validate(self.layers.len()))
     }
+}
+
+fn check(ok: bool, message: String) -> Result<(), Error> {
+    if ok { Ok(()) } else { Err(Error::Config(message)) }
 }
 
 /// The keys of a Hugging Face `config.json`; others are legacy and ignored, as transformers ignores them.
@@ -302,6 +395,16 @@ struct Lfm2Json {
     rope_scaling: Option<RopeJson>,
     tie_embedding: Option<bool>,
     tie_word_embeddings: Option<bool>,
+    num_experts: Option<usize>,
+    num_experts_per_tok: Option<usize>,
+    moe_intermediate_size: Option<usize>,
+    num_dense_layers: Option<usize>,
+    #[serde(default = "default_true")]
+    use_expert_bias: bool,
+    #[serde(default = "default_true")]
+    norm_topk_prob: bool,
+    #[serde(default = "default_scale")]
+    routed_scaling_factor: f32,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -332,21 +435,33 @@ fn default_epsilon() -> f32 {
     1e-5
 }
 
+fn default_true() -> bool {
+    true
+}
+
+fn default_scale() -> f32 {
+    1.0
+}
+
 const DEFAULT_THETA: f64 = 1e6;
 
 impl Lfm2Json {
     fn into_config(self) -> Result<Config, Error> {
-        match self.model_type.as_deref() {
-            Some("lfm2") => {}
+        let experts = match self.model_type.as_deref() {
+            Some("lfm2") => None,
+            Some("lfm2_moe") => Some(self.experts()?),
             Some(other) => {
-                return Err(Error::Config(format!("model_type is {other:?}: expected \"lfm2\"")));
+                return Err(Error::Config(format!(
+                    "model_type is {other:?}: expected \"lfm2\" or \"lfm2_moe\""
+                )));
             }
             None => {
                 return Err(Error::Config(
-                    "no model_type: expected \"lfm2\" (or the keys of issue #22287)".into(),
+                    "no model_type: expected \"lfm2\" or \"lfm2_moe\" (or the keys of issue #22287)"
+                        .into(),
                 ));
             }
-        }
+        };
         for rope in [&self.rope_parameters, &self.rope_scaling].into_iter().flatten() {
             let kinds = [("rope_type", &rope.rope_type), ("type", &rope.r#type)];
             for (key, kind) in kinds {
@@ -356,6 +471,10 @@ impl Lfm2Json {
             }
         }
         let layers = self.layers()?;
+        let feed_forward_width = match experts {
+            None => self.feed_forward_width()?,
+            Some(_) => needed("intermediate_size", self.intermediate_size)?,
+        };
         let nested_theta = self.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
         Ok(Config {
             description: Description::Lfm2,
@@ -365,7 +484,8 @@ impl Lfm2Json {
             heads: self.num_attention_heads,
             key_value_heads: self.num_key_value_heads,
             head_dim: head_dim(self.head_dim, self.hidden_size, self.num_attention_heads)?,
-            feed_forward_width: self.feed_forward_width()?,
+            feed_forward_width,
+            experts,
             conv_length: self.conv_l_cache,
             conv_bias: self.conv_bias,
             norm_epsilon: self.norm_eps,
@@ -391,6 +511,9 @@ impl Lfm2Json {
             };
             return Ok(types[..count].iter().map(kind).collect());
         }
+        if self.model_type.as_deref() == Some("lfm2_moe") {
+            return Err(Error::Config("layer_types is not given: lfm2_moe needs it".into()));
+        }
         let Some(indices) = &self.full_attn_idxs else {
             return Ok(vec![LayerKind::Attention; count]);
         };
@@ -399,6 +522,19 @@ impl Lfm2Json {
             *layer(&mut layers, i, "full_attn_idxs")? = LayerKind::Attention;
         }
         Ok(layers)
+    }
+
+    /// As `Lfm2MoeConfig` reads them.
+    fn experts(&self) -> Result<ExpertsConfig, Error> {
+        Ok(ExpertsConfig {
+            count: needed("num_experts", self.num_experts)?,
+            used: needed("num_experts_per_tok", self.num_experts_per_tok)?,
+            width: needed("moe_intermediate_size", self.moe_intermediate_size)?,
+            dense_layers: needed("num_dense_layers", self.num_dense_layers)?,
+            use_bias: self.use_expert_bias,
+            normalise: self.norm_topk_prob,
+            scale: self.routed_scaling_factor,
+        })
     }
 
     /// The rule of `Lfm2Config` and `Lfm2MLP`.
@@ -490,6 +626,7 @@ impl Issue22287Json {
             key_value_heads: self.num_key_value_heads,
             head_dim: head_dim(self.head_dim, self.hidden_size, self.num_attention_heads)?,
             feed_forward_width: self.intermediate_size,
+            experts: None,
             conv_length: self.conv_kernel,
             conv_bias: true,
             norm_epsilon: self.rms_norm_eps,
@@ -497,6 +634,11 @@ impl Issue22287Json {
             tied_embedding: true,
         })
     }
+}
+
+/// The value of a key that a mixture of experts must have.
+fn needed<T>(key: &str, value: Option<T>) -> Result<T, Error> {
+    value.ok_or_else(|| Error::Config(format!("{key} is not given: lfm2_moe needs it")))
 }
 
 fn head_dim(given: Option<usize>, hidden_size: usize, heads: usize) -> Result<usize, Error> {
@@ -600,6 +742,91 @@ mod tests {
         }
         let error = Config::from_json(r#"{"model_type": "llama"}"#).unwrap_err().to_string();
         assert!(error.contains("vocab_size") || error.contains("llama"), "{error}");
+    }
+
+    fn with_experts(extra: &str) -> Result<Config, Error> {
+        Config::from_json(&format!(
+            r#"{{"model_type": "lfm2_moe", "vocab_size": 320, "hidden_size": 256, "num_hidden_layers": 4,
+                "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 300,
+                "block_auto_adjust_ff_dim": true {extra}}}"#
+        ))
+    }
+
+    const TYPES: &str = r#", "layer_types": ["conv", "conv", "full_attention", "conv"], "moe_intermediate_size": 96"#;
+
+    #[test]
+    fn experts_are_in_the_layers_after_the_dense_ones() {
+        let keys = r#", "num_experts": 8, "num_experts_per_tok": 3, "num_dense_layers": 1"#;
+        let config = with_experts(&format!("{TYPES}{keys}")).unwrap();
+        assert_eq!(config.feed_forward_width, 300);
+        let experts = ExpertsConfig {
+            count: 8,
+            used: 3,
+            width: 96,
+            dense_layers: 1,
+            use_bias: true,
+            normalise: true,
+            scale: 1.0,
+        };
+        assert_eq!(config.experts, Some(experts));
+        assert_eq!(config.experts_of(0), None);
+        assert_eq!(config.experts_of(1), Some(&experts));
+        let extra =
+            r#", "use_expert_bias": false, "norm_topk_prob": false, "routed_scaling_factor": 2.5"#;
+        let config = with_experts(&format!("{TYPES}{keys}{extra}")).unwrap();
+        let changed = ExpertsConfig { use_bias: false, normalise: false, scale: 2.5, ..experts };
+        assert_eq!(config.experts, Some(changed));
+        // Only the other model type has experts.
+        let dense = published(&format!(r#"{TYPES}{keys}, "intermediate_size": 64"#)).unwrap();
+        assert_eq!(dense.experts, None);
+    }
+
+    #[test]
+    fn bad_values_of_experts_are_named() {
+        let keys = |count: usize, used: usize, dense: usize| {
+            format!(
+                r#", "num_experts": {count}, "num_experts_per_tok": {used}, "num_dense_layers": {dense}"#
+            )
+        };
+        for (extra, expected) in [
+            (keys(4, 2, 1) + r#", "moe_intermediate_size": 96"#, "layer_types is not given"),
+            (keys(4, 2, 1), "moe_intermediate_size is not given"),
+            (TYPES.to_string(), "num_experts is not given"),
+            (TYPES.to_string() + &keys(0, 1, 1), "num_experts is 0: expected 1 to 4096"),
+            (TYPES.to_string() + &keys(1 << 40, 1, 1), "num_experts is 1099511627776"),
+            (TYPES.to_string() + &keys(4, 5, 1), "num_experts_per_tok is 5: expected 1 to 4"),
+            (TYPES.to_string() + &keys(4, 0, 1), "num_experts_per_tok is 0"),
+            (TYPES.to_string() + &keys(4, 2, 5), "num_dense_layers is 5: expected 0 to 4"),
+            (
+                TYPES.to_string() + &keys(4, 2, 1) + r#", "routed_scaling_factor": 1e39"#,
+                "routed_scaling_factor",
+            ),
+        ] {
+            let error = with_experts(&extra).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn presets_have_the_published_number_of_weights() {
+        for (name, weights) in [("lfm2-8b-a1b", 8_339_930_560), ("lfm2-24b-a2b", 23_843_661_440)] {
+            let config = Config::preset(name).unwrap();
+            let (width, attention) = (config.hidden_size, config.count(LayerKind::Attention));
+            let mixers = config.count(LayerKind::Conv) * width * (4 * width + config.conv_length)
+                + attention * 2 * width * (config.query_width() + config.key_value_width())
+                + attention * 2 * config.head_dim;
+            let feed_forward = |layer| match config.experts_of(layer) {
+                None => 3 * width * config.feed_forward_width,
+                Some(experts) => experts.count * (3 * width * experts.width + width + 1),
+            };
+            let layers = config.layers.len();
+            let norms = width * (2 * layers + 1);
+            let sum = config.vocabulary * width
+                + mixers
+                + norms
+                + (0..layers).map(feed_forward).sum::<usize>();
+            assert_eq!(sum, weights, "{name}");
+        }
     }
 
     #[test]

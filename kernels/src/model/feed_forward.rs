@@ -1,37 +1,37 @@
-use super::Error;
-use super::config::Config;
+use super::config::{Config, ExpertsConfig};
 use super::scratch::BlockBuffers;
 use super::tensors::{Tensors, Weights};
+use super::{Error, Experts, SwiGlu};
 use crate::Isa;
-use crate::fault;
 use crate::linear::Matrix;
-use crate::ops::{linear, silu_multiply};
 
-/// The SwiGLU feed-forward: `w2 (silu(w1 x) * w3 x)`. Source: `Lfm2MLP` of Hugging Face transformers.
-pub struct FeedForward {
-    gate: Matrix,
-    up: Matrix,
-    down: Matrix,
+/// What follows the mixer in a layer.
+pub enum FeedForward {
+    /// One network for every row.
+    Dense(SwiGlu),
+    /// A few of many networks for each row.
+    Experts(Experts),
 }
 
 impl FeedForward {
-    /// Takes the weights under the prefix `layer`, such as `model.layers.0`.
+    /// Takes the weights under the prefix `layer`, such as `model.layers.0`: those of `experts`, or of one network if there are none
+    /// (see [`Config::experts_of`]).
     ///
     /// # Errors
     ///
     /// If a weight is missing or has another shape than `config` says.
     pub fn load(
+        experts: Option<&ExpertsConfig>,
         config: &Config,
         source: &(impl Tensors + ?Sized),
         layer: &str,
     ) -> Result<Self, Error> {
         let weights = Weights { source };
+        let prefix = format!("{layer}.feed_forward");
         let (width, hidden_size) = (config.feed_forward_width, config.hidden_size);
-        let name = |part: &str| format!("{layer}.feed_forward.{part}.weight");
-        Ok(Self {
-            gate: weights.matrix(&name("w1"), width, hidden_size)?,
-            up: weights.matrix(&name("w3"), width, hidden_size)?,
-            down: weights.matrix(&name("w2"), hidden_size, width)?,
+        Ok(match experts {
+            None => Self::Dense(SwiGlu::load(&weights, &prefix, width, hidden_size)?),
+            Some(experts) => Self::Experts(Experts::load(experts, &weights, &prefix, hidden_size)?),
         })
     }
 
@@ -41,21 +41,34 @@ impl FeedForward {
     ///
     /// If `buffers` has fewer rows.
     pub fn forward(&self, isa: Isa, x: &[f32], buffers: &mut BlockBuffers, output: &mut [f32]) {
-        let rows = x.len() / self.gate.inputs();
-        let gate = &mut buffers.wide[..rows * self.gate.outputs()];
-        let up = &mut buffers.up[..rows * self.up.outputs()];
-        linear(isa, x, &self.gate, None, gate);
-        linear(isa, x, &self.up, None, up);
-        fault!(GateAndUpSwapped => gate.swap_with_slice(up));
-        silu_multiply(isa, gate, up);
-        linear(isa, gate, &self.down, None, output);
+        match self {
+            Self::Dense(network) => {
+                network.forward(isa, x, &mut buffers.wide, &mut buffers.up, output);
+            }
+            Self::Experts(experts) => experts.forward(isa, x, buffers, output),
+        }
     }
 
     /// The weights, for a reader of sizes.
-    pub fn matrices(&self) -> [&Matrix; 3] {
-        [&self.gate, &self.up, &self.down]
+    pub fn matrices(&self) -> Vec<&Matrix> {
+        match self {
+            Self::Dense(network) => network.matrices().to_vec(),
+            Self::Experts(experts) => experts.matrices(),
+        }
     }
-    pub(super) fn matrices_mut(&mut self) -> [&mut Matrix; 3] {
-        [&mut self.gate, &mut self.up, &mut self.down]
+
+    pub(super) fn matrices_mut(&mut self) -> Vec<&mut Matrix> {
+        match self {
+            Self::Dense(network) => network.matrices_mut().into(),
+            Self::Experts(experts) => experts.matrices_mut(),
+        }
+    }
+
+    /// Bytes of what is no matrix.
+    pub(super) fn small_bytes(&self) -> usize {
+        match self {
+            Self::Dense(_) => 0,
+            Self::Experts(experts) => experts.small_bytes(),
+        }
     }
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::config::{Config, Description, LayerKind};
+use super::config::{Config, Description, ExpertsConfig, LayerKind};
 use super::scratch::{Buffers, Piece, Scratch};
 use super::state::State;
 use super::tensors::{Tensors, Weights};
@@ -29,7 +29,7 @@ pub struct Layer {
     pub mixer: Mixer,
     /// The norm before the feed-forward, `[hidden_size]`.
     pub ffn_norm: Vec<f32>,
-    /// SwiGLU.
+    /// SwiGLU, or a mixture of experts.
     pub feed_forward: FeedForward,
 }
 
@@ -103,7 +103,13 @@ impl Model {
         let mut layers = Vec::new();
         for (i, kind) in config.layers.iter().enumerate() {
             progress(i, config.layers.len());
-            layers.push(Layer::load(*kind, &config, source, &format!("model.layers.{i}"))?);
+            layers.push(Layer::load(
+                *kind,
+                config.experts_of(i),
+                &config,
+                source,
+                &format!("model.layers.{i}"),
+            )?);
         }
         progress(layers.len(), layers.len());
         let final_norm = weights.values("model.embedding_norm.weight", &[width])?;
@@ -350,6 +356,7 @@ impl Model {
 impl Layer {
     fn load(
         kind: LayerKind,
+        experts: Option<&ExpertsConfig>,
         config: &Config,
         source: &(impl Tensors + ?Sized),
         name: &str,
@@ -361,7 +368,7 @@ impl Layer {
             operator_norm: norm("operator_norm")?,
             mixer: Mixer::load(kind, config, source, name)?,
             ffn_norm: norm("ffn_norm")?,
-            feed_forward: FeedForward::load(config, source, name)?,
+            feed_forward: FeedForward::load(experts, config, source, name)?,
         })
     }
 
@@ -372,5 +379,6 @@ impl Layer {
         matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>()
             + norms
             + self.mixer.small_bytes()
+            + self.feed_forward.small_bytes()
     }
 }

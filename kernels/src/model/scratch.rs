@@ -1,4 +1,5 @@
 use super::Config;
+use super::config::ExpertsConfig;
 use crate::Aligned;
 use crate::ops::RopeTable;
 
@@ -37,15 +38,24 @@ pub(super) struct Buffers {
 
 /// What blocks use inside.
 pub struct BlockBuffers {
-    /// B, C and x, or the gate, or the queries: whatever is widest, `[rows, ...]`.
+    /// B, C and x, or a gate, or the queries: whatever is widest, `[rows, ...]`.
     pub(super) wide: Aligned<f32>,
-    /// The feed-forward's up projection, `[rows, feed_forward_width]`.
+    /// The up projection of a feed-forward or an expert, `[rows, ...]`.
     pub(super) up: Aligned<f32>,
     /// Keys and values, each `[rows, key_value_heads * head_dim]`.
     pub(super) keys: Aligned<f32>,
     pub(super) values: Aligned<f32>,
-    /// The mixer's result before the output projection, and what per-head norms read.
+    /// The mixer's result before the output projection, what per-head norms read, or what an expert makes of its rows.
     pub(super) mixed: Aligned<f32>,
+    /// The router's scores, `[rows, experts]`.
+    pub(super) scores: Aligned<f32>,
+    /// The experts of each row, and how much they weigh, `[rows, experts used]`.
+    pub(super) choice: Vec<u32>,
+    pub(super) weights: Aligned<f32>,
+    /// Where in `choice` an expert is: once for each row that chose it.
+    pub(super) chosen_by: Vec<usize>,
+    /// The rows that chose an expert, `[rows, hidden_size]`.
+    pub(super) gathered: Aligned<f32>,
     /// The angles of each row's position.
     pub(super) rope: RopeTable,
 }
@@ -54,13 +64,21 @@ impl BlockBuffers {
     /// Buffers for blocks of that shape and `rows` rows.
     pub fn new(config: &Config, rows: usize) -> Self {
         let query_width = config.query_width();
+        let feed_forward_width = config.widest_feed_forward();
+        let experts = config.experts_in_use();
+        let (count, used) = experts.map_or((0, 0), |experts| (experts.count, experts.used));
         let zeroed = |width: usize| Aligned::zeroed(rows * width);
         Self {
-            wide: zeroed((3 * config.hidden_size).max(query_width).max(config.feed_forward_width)),
-            up: zeroed(config.feed_forward_width),
+            wide: zeroed((3 * config.hidden_size).max(query_width).max(feed_forward_width)),
+            up: zeroed(feed_forward_width),
             keys: zeroed(config.key_value_width()),
             values: zeroed(config.key_value_width()),
             mixed: zeroed(config.hidden_size.max(query_width)),
+            scores: zeroed(count),
+            choice: vec![0; rows * used],
+            weights: zeroed(used),
+            chosen_by: Vec::with_capacity(experts.map_or(0, |_| rows)),
+            gathered: zeroed(experts.map_or(0, |_| config.hidden_size)),
             rope: RopeTable::new(config.rope_theta, config.head_dim, rows),
         }
     }
@@ -74,6 +92,7 @@ struct Shape {
     key_value_width: usize,
     head_dim: usize,
     feed_forward_width: usize,
+    experts: Option<ExpertsConfig>,
     rope_theta: f64,
 }
 
@@ -89,7 +108,8 @@ impl Scratch {
             query_width: config.query_width(),
             key_value_width: config.key_value_width(),
             head_dim: config.head_dim,
-            feed_forward_width: config.feed_forward_width,
+            feed_forward_width: config.widest_feed_forward(),
+            experts: config.experts_in_use().copied(),
             rope_theta: config.rope_theta,
         };
         let fits = |buffers: &Buffers| {
@@ -113,8 +133,35 @@ impl Scratch {
         let Some(Buffers { hidden, normed, output, block, .. }) = &self.buffers else {
             return 0;
         };
-        let BlockBuffers { wide, up, keys, values, mixed, rope } = block;
-        let buffers = [hidden, normed, output, wide, up, keys, values, mixed];
-        buffers.iter().map(|buffer| size_of_val(&buffer[..])).sum::<usize>() + rope.bytes()
+        let BlockBuffers { wide, up, keys, values, mixed, rope, .. } = block;
+        let BlockBuffers { scores, choice, weights, chosen_by, gathered, .. } = block;
+        let buffers =
+            [hidden, normed, output, wide, up, keys, values, mixed, scores, weights, gathered];
+        buffers.iter().map(|buffer| size_of_val(&buffer[..])).sum::<usize>()
+            + size_of_val(&choice[..])
+            + chosen_by.capacity() * size_of::<usize>()
+            + rope.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Models may differ in nothing but the number of their layers, and so in whether any has experts.
+    #[test]
+    fn buffers_without_experts_do_not_serve_a_model_with_them() {
+        let mixed = Config::preset("lfm2-8b-a1b").unwrap();
+        let dense = Config { layers: mixed.layers[..2].to_vec(), ..mixed.clone() };
+        let experts = mixed.experts.map(|experts| ExpertsConfig { dense_layers: 0, ..experts });
+        let sparse = Config { experts, ..mixed.clone() };
+        let mut scratch = Scratch::default();
+        let mut lengths = |config| {
+            let BlockBuffers { wide, up, choice, gathered, .. } = &scratch.reserve(config, 3).block;
+            [wide.len(), up.len(), choice.len(), gathered.len()]
+        };
+        assert_eq!(lengths(&dense), [3 * 7168, 3 * 7168, 0, 0]);
+        assert_eq!(lengths(&mixed), [3 * 7168, 3 * 7168, 3 * 4, 3 * 2048]);
+        assert_eq!(lengths(&sparse), [3 * 3 * 2048, 3 * 1792, 3 * 4, 3 * 2048]);
     }
 }

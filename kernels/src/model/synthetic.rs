@@ -9,7 +9,7 @@ use crate::linear::{WeightFormat, blocks};
 ///
 /// Element `i` of a tensor depends on the seed, the tensor's name and `i` alone, and is computed in integers and exact or
 /// correctly rounded steps, so that every machine and thread count makes the same model. Projections are uniform with variance `1 / inputs`;
-/// norms lie around 1.
+/// norms lie around 1; the biases of experts are small, so that they change some choices and leave no expert out.
 #[derive(Clone, Copy, Debug)]
 pub struct Synthetic {
     seed: u64,
@@ -42,8 +42,10 @@ impl Tensors for Synthetic {
         if name == "lm_head.weight" {
             return Ok(None);
         }
-        // Small tensors stay singles where weights share scales, as in published files.
-        let is_matrix = shape.len() == 2 && shape[1].is_multiple_of(self.format.block());
+        // Small tensors and routers stay singles where weights share scales, as in published files.
+        let is_router = name.ends_with("feed_forward.gate.weight");
+        let is_matrix =
+            shape.len() == 2 && shape[1].is_multiple_of(self.format.block()) && !is_router;
         let format =
             if self.format.is_quantised() && !is_matrix { WeightFormat::F32 } else { self.format };
         let bytes = blocks::encode(format, &self.values(name, shape));
@@ -55,6 +57,9 @@ impl Tensors for Synthetic {
 fn distribution(name: &str, shape: &[usize]) -> (f32, f32) {
     if name.contains("norm") {
         return (1.0, 0.25);
+    }
+    if name.ends_with("expert_bias") {
+        return (0.0, 0.125);
     }
     // Biases are as large as what they are added to would be with variance 1 / 16.
     let inputs = if shape.len() < 2 { 16 } else { shape[1..].iter().product() };

@@ -598,6 +598,67 @@ fn add_and_multiply() {
 }
 
 #[test]
+fn add_scaled() {
+    let mut random = Random::new(21);
+    for kind in 0..KINDS {
+        let (x, y) = (data(&mut random, kind, 3000), data(&mut random, 4 - kind, 3000));
+        let sums: Vec<f32> = x.iter().zip(&y).map(|(x, y)| y.mul_add(0.3, *x)).collect();
+        assert!(worst(&expected_add_scaled(&x, &y, 0.3), &sums) <= 1.0);
+    }
+    let (x, y) = (random.normals(3000), random.normals(3000));
+    let sums: Vec<f32> = x.iter().zip(&y).map(|(x, y)| y.mul_add(0.3, *x)).collect();
+    assert_right_and_telling(&expected_add_scaled(&x, &y, 0.3), &sums);
+    let swapped: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x.mul_add(0.3, *y)).collect();
+    assert_caught(&expected_add_scaled(&x, &y, 0.3), &swapped);
+}
+
+#[test]
+fn expert_weights() {
+    let mut random = Random::new(22);
+    let scores: Vec<f32> = random.normals(64).into_iter().map(|x| 1.0 / (1.0 + x.exp())).collect();
+    let bias: Vec<f32> = random.normals(64).into_iter().map(|x| x / 8.0).collect();
+    let chosen = expected_choice(&scores, &bias, 16);
+    assert_ne!(chosen, expected_choice(&scores, &[0.0; 64], 16));
+    let weights = |normalise: bool, scale: f32| -> Vec<f32> {
+        let sum: f32 = chosen.iter().map(|&expert| scores[expert]).sum();
+        let divisor = if normalise { sum + 1e-6 } else { 1.0 };
+        chosen.iter().map(|&expert| scores[expert] / divisor * scale).collect()
+    };
+    let expected = expected_expert_weights(&scores, &chosen, true, 2.5);
+    assert!(worst(&expected, &weights(true, 2.5)) <= 1.0);
+    assert_caught(&expected, &weights(false, 2.5));
+    assert_caught(&expected, &weights(true, 2.500_01));
+    // Scores as small as the millionth.
+    let scores = [1e-6, 3e-6];
+    let expected = expected_expert_weights(&scores, &[0, 1], true, 1.0);
+    assert!(worst(&expected, &[0.2, 0.6]) <= 1.0);
+    assert_caught(&expected, &[0.25, 0.75]);
+}
+
+#[test]
+fn weights_of_scores_that_are_not_finite() {
+    let (infinity, nan) = (f32::INFINITY, f32::NAN);
+    let of = |scores: &[f32], normalise| {
+        let expected = expected_expert_weights(scores, &[0, 1], normalise, 2.0);
+        assert!(expected.iter().all(Expected::is_bounded));
+        [expected[0].value, expected[1].value]
+    };
+    assert_eq!(of(&[infinity, 0.5], false), [f64::INFINITY, 1.0]);
+    assert!(of(&[nan, 0.5], false)[0].is_nan());
+    assert!(of(&[nan, 0.5], true).iter().all(|weight| weight.is_nan()));
+    let [first, second] = of(&[infinity, 0.5], true);
+    assert!(first.is_nan() && second == 0.0);
+}
+
+/// A sum that is rounded makes equals of what is not equal.
+#[test]
+fn ranks_are_rounded() {
+    let half = f32::EPSILON / 2.0;
+    assert_eq!(expected_choice(&[0.0, half], &[1.0, 1.0], 1), [0]);
+    assert_eq!(expected_choice(&[0.0, 2.0 * half], &[1.0, 1.0], 1), [1]);
+}
+
+#[test]
 fn argmax_is_exact() {
     assert_eq!(expected_argmax(&[1.0, 2.0, 2.0]), 1);
 }

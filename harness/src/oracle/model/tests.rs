@@ -13,6 +13,7 @@ fn config(description: Description, mixers: &[Mixer]) -> OracleConfig {
         heads: 4,
         key_value_heads: 2,
         head_dim: 4,
+        experts: None,
         convolution_bias: description != Description::Lfm2,
         tied_embedding: true,
         norm_epsilon: 1e-5,
@@ -100,6 +101,76 @@ fn residuals_by_hand() {
     let run = Oracle::new(config, tensors).unwrap().forward(&[0]);
     assert_eq!(run.logits, [0.5, -1.0]);
     assert_eq!(run.conv_state, [[0.0, 3.0]]);
+}
+
+/// The model of [`random_tensors`] with `experts` in the place of each network from layer 1 on, which `tensors` then alters.
+fn with_experts(
+    mixture: Mixture,
+    experts: usize,
+    alter: impl FnOnce(&mut Tensors),
+) -> (Oracle, Oracle) {
+    let dense = config(Description::Lfm2, &HYBRID);
+    let mut tensors = random_tensors(&dense);
+    let without = Oracle::new(dense.clone(), tensors.clone()).unwrap();
+    for layer in mixture.dense_layers..HYBRID.len() {
+        let name = |part: &str| format!("model.layers.{layer}.feed_forward.{part}");
+        for part in ["w1", "w2", "w3"] {
+            let tensor = tensors.remove(&name(&format!("{part}.weight"))).unwrap();
+            for expert in 0..experts {
+                tensors.insert(name(&format!("experts.{expert}.{part}.weight")), tensor.clone());
+            }
+        }
+        tensors.insert(name("gate.weight"), (vec![experts, 6], vec![0.0; experts * 6]));
+        tensors.insert(name("expert_bias"), (vec![experts], vec![0.0; experts]));
+    }
+    alter(&mut tensors);
+    let config = OracleConfig { experts: Some(mixture), ..dense };
+    (Oracle::new(config, tensors).unwrap(), without)
+}
+
+fn nmse(found: &[f64], expected: &[f64]) -> f64 {
+    let squares = found.iter().zip(expected).map(|(a, b)| (a - b).powi(2));
+    squares.sum::<f64>() / expected.iter().map(|x| x * x).sum::<f64>()
+}
+
+#[test]
+fn experts_that_are_all_alike_are_a_dense_network() {
+    // Scores are one half: two of them weigh one together.
+    let mixture = Mixture { used: 2, dense_layers: 1, bias: true, normalise: false, scale: 1.0 };
+    let tokens = [3, 10, 0, 7];
+    let (oracle, dense) = with_experts(mixture.clone(), 3, |_| ());
+    let expected = dense.forward(&tokens).logits;
+    assert!(nmse(&oracle.forward(&tokens).logits, &expected) < 1e-28);
+    // One half of four times one, over a sum that is a millionth more than one.
+    let mixture = Mixture { normalise: true, scale: 1.000_001, ..mixture };
+    let (oracle, _) = with_experts(mixture, 3, |_| ());
+    assert!(nmse(&oracle.forward(&tokens).logits, &expected) < 1e-28);
+}
+
+#[test]
+fn a_bias_chooses_experts_and_near_ties_have_alternatives() {
+    let mixture = Mixture { used: 1, dense_layers: 2, bias: true, normalise: false, scale: 2.0 };
+    let spoil = |tensors: &mut Tensors, spoilt: usize, bias: [f64; 3]| {
+        let name = |part: &str| format!("model.layers.2.feed_forward.{part}");
+        let network = tensors.get_mut(&name(&format!("experts.{spoilt}.w2.weight"))).unwrap();
+        network.1.iter_mut().for_each(|weight| *weight *= -3.0);
+        tensors.get_mut(&name("expert_bias")).unwrap().1 = bias.to_vec();
+    };
+    let run = |spoilt, bias, margin| {
+        let alter = |tensors: &mut Tensors| spoil(tensors, spoilt, bias);
+        let (oracle, dense) = with_experts(mixture.clone(), 3, alter);
+        let expected = dense.forward(&[3, 10]).logits;
+        let runs = oracle.alternatives(&[3, 10], margin);
+        assert_eq!(runs[0], oracle.forward(&[3, 10]));
+        runs.iter().map(|run| nmse(&run.logits, &expected) < 1e-28).collect::<Vec<_>>()
+    };
+    // Among equals the first is used; a bias moves the choice away from it, and the weight stays one.
+    assert_eq!(run(0, [0.0; 3], 0.0), [false]);
+    assert_eq!(run(2, [0.0; 3], 0.0), [true]);
+    assert_eq!(run(0, [0.0, 0.0, 0.1], 0.0), [true]);
+    assert_eq!(run(0, [0.1, 0.0, 0.0], 1e-3), [false]);
+    // Two rows with one doubt each: one of four runs takes the right network for both.
+    assert_eq!(run(0, [1e-4, 0.0, -1.0], 1e-3), [false, false, false, true]);
 }
 
 #[test]
@@ -228,7 +299,8 @@ fn unfit_configs_are_refused() {
         (json!({"conv_layers": [0], "attention_layers": []}), "layer 1"),
         (json!({"conv_layers": [0, 1], "shift_axis": "channel"}), "shift_axis"),
         (json!({"rope_parameters": {"rope_type": "yarn"}}), "yarn"),
-        (json!({"num_experts": 4}), "experts"),
+        (json!({"model_type": "lfm2_moe", "num_dense_layers": 1}), "num_experts_per_tok"),
+        (json!({"model_type": "lfm2_moe", "num_experts_per_tok": 1}), "num_dense_layers"),
         (json!({"num_attention_heads": 0}), "num_attention_heads"),
         (json!({"conv_bias": 1}), "conv_bias"),
     ] {

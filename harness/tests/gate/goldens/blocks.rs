@@ -112,6 +112,7 @@ fn config(case: &Case, description: Description) -> Result<Config, Failed> {
         key_value_heads: 1,
         head_dim: 16,
         feed_forward_width: 1,
+        experts: None,
         conv_length: 3,
         conv_bias: case.contains("weight.conv.bias"),
         norm_epsilon: 1e-5,
@@ -192,7 +193,7 @@ fn mix(
 fn feed_forward(case: &Case, isa: Isa) -> Result<Vec<f32>, Failed> {
     let [feed_forward_width, _] = case.shape("weight.w1.weight")?;
     let config = Config { feed_forward_width, ..config(case, Description::Lfm2)? };
-    let block = FeedForward::load(&config, &Weights(case), LAYER)?;
+    let block = FeedForward::load(None, &config, &Weights(case), LAYER)?;
     let x = case.f32("x")?;
     let mut buffers = BlockBuffers::new(&config, x.len() / config.hidden_size);
     let mut output = vec![f32::NAN; x.len()];

@@ -8,16 +8,16 @@ use std::path::Path;
 use crate::model::{Config, Error, Tensors};
 
 mod checkpoint;
+mod gguf;
 mod gguf_names;
 mod gguf_writer;
-mod gguf;
 mod mapped;
 mod text;
 
 pub use checkpoint::{Checkpoint, StoredTensor};
+pub use gguf::{Array, Entry, ForeignType, Gguf, TensorInfo, TensorType, Value, ValueType};
 pub use gguf_names::{GgufName, gguf_name};
 pub use gguf_writer::{GgufTensor, GgufValue, GgufWriter};
-pub use gguf::{Array, Entry, ForeignType, Gguf, TensorInfo, TensorType, Value, ValueType};
 pub use mapped::MappedFile;
 pub(crate) use text::{read_text, reason};
 

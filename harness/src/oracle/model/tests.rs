@@ -414,6 +414,7 @@ fn pytorch_agrees() {
         ("bf16-theta1e7", "golden", Description::Lfm2),
         ("f16-untied", "golden", Description::Lfm2),
         ("sharded", "golden", Description::Lfm2),
+        ("bf16-experts", "golden", Description::Lfm2),
         ("issue-22287", "golden.time", time),
         ("issue-22287", "golden.feature", feature),
     ] {

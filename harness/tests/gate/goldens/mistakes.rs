@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use lfm2_harness::golden::{Difference, GoldenFile, ModelGolden, NMSE_BOUND};
 use lfm2_kernels::Isa;
 use lfm2_kernels::format::Checkpoint;
-use lfm2_kernels::model::{Config, Description, Error, Model, Tensor, Tensors};
+use lfm2_kernels::model::{Config, Description, Error, ExpertsConfig, Model, Tensor, Tensors};
 use lfm2_kernels::ops::{
     CacheElement, KeyValueCache, RopeTable, ShortConv, attention, rope, short_conv,
 };
@@ -29,6 +29,10 @@ pub fn trials() -> Vec<Trial> {
         trial("attention_with_wrong_key_heads", || in_attention(mistake_heads)),
         trial("attention_without_scale", || in_attention(forget_scale)),
         trial("model_of_the_other_shift_axis", model_of_the_other_shift_axis),
+        trial("experts_without_bias", || in_experts(|experts| experts.use_bias = false)),
+        trial("experts_not_normalised", || in_experts(|experts| experts.normalise = false)),
+        trial("one_expert_less", || in_experts(|experts| experts.used -= 1)),
+        trial("experts_scaled", || in_experts(|experts| experts.scale = 2.0)),
     ];
     for (name, change) in CHANGES {
         trials.push(Trial::test(format!("goldens::mistakes::model_with_{name}"), move || {
@@ -190,6 +194,15 @@ fn model_of_the_other_shift_axis() -> Result<(), Failed> {
     };
     far_from(&feature.logits_f64, &feature.run(&time.load_model()?, Isa::best())?)?;
     far_from(&time.logits_f64, &time.run(&feature.load_model()?, Isa::best())?)
+}
+
+fn in_experts(change: fn(&mut ExpertsConfig)) -> Result<(), Failed> {
+    let folder = fixtures().join("models/bf16-experts");
+    let golden = ModelGolden::of(&folder)?.swap_remove(0);
+    let mut config = golden.config()?;
+    change(config.experts.as_mut().ok_or("a model with experts")?);
+    let model = Model::new(config, &Checkpoint::open(&folder)?)?;
+    far_from(&golden.logits_f64, &golden.run(&model, Isa::best())?)
 }
 
 /// Moves the elements of the tensor of that name, each as stored, `columns` of them to a row.

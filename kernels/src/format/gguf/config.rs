@@ -1,5 +1,5 @@
 use super::{Gguf, Value};
-use crate::model::{Config, Description, Error, LayerKind};
+use crate::model::{Config, Description, Error, ExpertsConfig, LayerKind};
 
 /// Largest of the numbers that describe a shape, as [`Config::validate`] has it.
 const MOST: u64 = 1 << 24;
@@ -35,7 +35,6 @@ impl Gguf {
         }
         let keys = Keys { gguf: self, architecture };
         keys.refuse_variants()?;
-        keys.experts()?;
         let hidden_size = keys.size("embedding_length")?;
         let heads = keys.size("attention.head_count")?;
         let head_dim = keys.optional_size("attention.key_length")?.unwrap_or(hidden_size / heads);
@@ -65,6 +64,7 @@ impl Gguf {
             norm_epsilon: keys.float("attention.layer_norm_rms_epsilon")? as f32,
             rope_theta: keys.float("rope.freq_base")?,
             tied_embedding: self.info("output.weight").is_none(),
+            experts: keys.experts()?,
         })
     }
 }
@@ -120,16 +120,34 @@ impl Keys<'_> {
     }
 
     /// The mixture of experts, if the model has one.
-    fn experts(&self) -> Result<(), String> {
+    fn experts(&self) -> Result<Option<ExpertsConfig>, String> {
         if self.architecture != "lfm2moe" {
-            return Ok(());
+            return Ok(None);
         }
         let key = "expert_gating_func";
         let found = self.value(key);
-        match found.and_then(unsigned) {
-            Some(2) => Err("is a mixture of experts: expected a dense model".into()),
-            _ => Err(self.wrong(key, found, "2, the sigmoid")),
+        if found.and_then(unsigned) != Some(2) {
+            return Err(self.wrong(key, found, "2, the sigmoid"));
         }
+        let dense_layers = match self.value("leading_dense_block_count") {
+            Some(count) if unsigned(count) == Some(0) => 0,
+            _ => self.size("leading_dense_block_count")?,
+        };
+        // Writers that scale no weights leave this out, or write 0.
+        let scale = match self.value("expert_weights_scale") {
+            Some(Value::Float(scale)) if scale != 0.0 => scale as f32,
+            _ => 1.0,
+        };
+        let first = dense_layers.to_string();
+        Ok(Some(ExpertsConfig {
+            count: self.size("expert_count")?,
+            used: self.size("expert_used_count")?,
+            width: self.size("expert_feed_forward_length")?,
+            dense_layers,
+            use_bias: self.gguf.layer_info(&first, "exp_probs_b.bias").is_some(),
+            normalise: true,
+            scale,
+        }))
     }
 
     /// The kind of each layer, and how many heads keys and values have in those of attention.

@@ -82,6 +82,7 @@ pub const OPS: &[Op] = &[
     route::OP,
     model::OP,
     model::WITH_EXPERTS,
+    model::QUANTISED,
 ];
 
 /// An operation: how its cases are drawn and made.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use lfm2_kernels::linear::WeightFormat;
+use lfm2_kernels::linear::{Activations, WeightFormat};
 use lfm2_kernels::model::{
     Config, ConvState, Description, Error, ExpertsConfig, LayerKind, LayerState, Model, State,
     Synthetic, Tensor, Tensors,
@@ -22,6 +22,8 @@ pub struct RandomModel {
     pub config: Config,
     /// In what the weights are stored.
     pub format: WeightFormat,
+    /// How quantised weights meet activations.
+    pub activations: Activations,
     /// From what the weights are made.
     pub seed: u64,
 }
@@ -48,7 +50,7 @@ impl RandomModel {
             rope_theta: 1e6,
             tied_embedding: true,
         };
-        Self { config, format: WeightFormat::F32, seed: 1 }
+        Self { config, format: WeightFormat::F32, activations: Activations::F32, seed: 1 }
     }
 
     /// The same with experts, but for its first layer.
@@ -85,8 +87,9 @@ impl RandomModel {
             source: Synthetic::new(self.seed, self.format),
             weights: RefCell::default(),
         };
-        let model = Model::new(self.config.clone(), &recorder)
+        let mut model = Model::new(self.config.clone(), &recorder)
             .unwrap_or_else(|error| panic!("{self:?}: {error}"));
+        model.set_activations(self.activations);
         (model, Weights { tensors: recorder.weights.into_inner() })
     }
 

@@ -181,7 +181,7 @@ fn model() -> RandomModel {
         feed_forward_width: 16,
         ..RandomModel::small(Description::Lfm2).config
     };
-    RandomModel { config, format: WeightFormat::Bf16, seed: 1 }
+    RandomModel { config, format: WeightFormat::Bf16, ..RandomModel::small(Description::Lfm2) }
 }
 
 /// The configuration of [`model`].

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::WeightFormat;
+use lfm2_kernels::linear::{Activations, WeightFormat};
 use lfm2_kernels::model::{
     Config, ConvState, Description, ExpertsConfig, LayerKind, LayerState, Logits, Model, Scratch,
     Sequence, State,
@@ -72,6 +72,27 @@ pub const WITH_EXPERTS: Op = Op {
     make: make_with_experts,
 };
 
+/// A model of quantised weights, in both modes of activations. Rows that are no whole blocks are singles, as in files.
+pub const QUANTISED: Op = Op {
+    name: "model_quantised",
+    format: None,
+    checks: &[Check::OtherWay, Check::Bounds],
+    dimensions: &[
+        "format",
+        "activations",
+        "layers",
+        "attention",
+        "blocks",
+        "feed_forward_blocks",
+        "experts",
+        "prompt",
+        "way",
+    ],
+    fixed_shapes: fixed_shapes_of_blocks,
+    drawn_shapes: drawn_shapes_of_blocks,
+    make: make_of_blocks,
+};
+
 const DESCRIPTIONS: [Description; 3] = [
     Description::Lfm2,
     Description::Issue22287 { shift_axis: ShiftAxis::Time },
@@ -79,6 +100,19 @@ const DESCRIPTIONS: [Description; 3] = [
 ];
 
 const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16];
+
+const QUANTISED_FORMATS: [WeightFormat; 8] = [
+    WeightFormat::Q8_0,
+    WeightFormat::Q4_0,
+    WeightFormat::Q4_1,
+    WeightFormat::Q5_0,
+    WeightFormat::Q5_1,
+    WeightFormat::Q4K,
+    WeightFormat::Q5K,
+    WeightFormat::Q6K,
+];
+
+const ACTIVATIONS: [Activations; 2] = [Activations::F32, Activations::Int8];
 
 const CACHES: [CacheElement; 2] = [CacheElement::F32, CacheElement::F16];
 
@@ -91,6 +125,10 @@ const NMSE_BOUND: f64 = 1e-10;
 /// As [`NMSE_BOUND`], with keys and values rounded to halves: wrong by up to 2^-12 of each, 2e-8 in the mean square, before later layers
 /// add to that. The worst of 500 models was 3e-6.
 const NMSE_BOUND_F16: f64 = 1e-5;
+
+/// As [`NMSE_BOUND`], with activations of 8 bits: the oracle does not quantise them, and each linear layer's are wrong by up to a 254th of the
+/// largest of 32. This tells a model that is right from one that is not; how linear layers quantise is held to a bound of its own.
+const NMSE_BOUND_INT8: f64 = 2e-2;
 
 /// Experts whose ranks differ by less than this are in doubt: either may be right.
 ///
@@ -191,6 +229,44 @@ fn drawn_shapes_with_experts() -> BoxedStrategy<Shape> {
     ])
 }
 
+fn fixed_shapes_of_blocks() -> Vec<Shape> {
+    let shape = |format: usize, activations: usize, experts: usize, prompt: usize| {
+        let (blocks, feed_forward) = if format < 5 { (1 + prompt % 2, 2) } else { (1, 1) };
+        let way = (format + prompt) % WAYS.len();
+        [format, activations, 3, 0b010, blocks, feed_forward, experts, prompt, way].into()
+    };
+    // Every tail of a prompt, every format in both modes.
+    let mut shapes: Vec<Shape> =
+        (1..=33).map(|prompt| shape(prompt % 5, prompt / 5 % 2, 0, prompt)).collect();
+    for format in 0..QUANTISED_FORMATS.len() {
+        for activations in 0..2 {
+            shapes.push(shape(format, activations, 0, 7 + format));
+        }
+    }
+    shapes.extend((0..2).map(|activations| shape(1, activations, 3, 11)));
+    shapes
+}
+
+fn drawn_shapes_of_blocks() -> BoxedStrategy<Shape> {
+    let of = |formats, blocks, prompt| {
+        shapes([
+            formats,
+            between(0, 1),
+            between(1, 3),
+            between(0, 7),
+            blocks,
+            between(1, 2),
+            among(&[0, 0, 0, 4]),
+            prompt,
+            between(0, WAYS.len() - 1),
+        ])
+    };
+    one_of([
+        (8, of(between(0, 4), between(1, 3), between(1, 24))),
+        (1, of(between(5, 7), between(1, 1), between(1, 6))),
+    ])
+}
+
 struct WholeModel {
     random: RandomModel,
     model: Model,
@@ -245,7 +321,7 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
         rope_theta: theta as f64,
         tied_embedding: true,
     };
-    whole_model(config, FORMATS[format], CACHES[cache], prompt, way, data)
+    whole_model(config, FORMATS[format], Activations::F32, CACHES[cache], prompt, way, data)
 }
 
 /// As [`make`]. Bits of `router` are whether it has a bias, normalises and scales its weights.
@@ -283,18 +359,50 @@ fn make_with_experts(shape: &Shape, data: Data) -> Box<dyn Case> {
         conv_bias: false,
         ..RandomModel::small(Description::Lfm2).config
     };
-    whole_model(config, FORMATS[format], CacheElement::F32, prompt, way, data)
+    whole_model(config, FORMATS[format], Activations::F32, CacheElement::F32, prompt, way, data)
+}
+
+/// As [`make`], with that many experts, if there are any. Two of them are used, or all with activations of 8 bits, which may well choose
+/// others than the oracle does.
+fn make_of_blocks(shape: &Shape, data: Data) -> Box<dyn Case> {
+    let [format, activations, layers, attention, blocks, feed_forward, experts, prompt, way] =
+        shape.sizes();
+    let format = QUANTISED_FORMATS[format];
+    let kind = |layer: usize| match attention >> layer & 1 {
+        0 => LayerKind::Conv,
+        _ => LayerKind::Attention,
+    };
+    let experts = (experts > 0).then(|| ExpertsConfig {
+        count: experts,
+        used: if ACTIVATIONS[activations] == Activations::Int8 { experts } else { experts.min(2) },
+        width: feed_forward * format.block(),
+        dense_layers: 0,
+        use_bias: true,
+        normalise: true,
+        scale: 1.0,
+    });
+    let config = Config {
+        hidden_size: blocks * format.block(),
+        feed_forward_width: feed_forward * format.block(),
+        layers: (0..layers).map(kind).collect(),
+        experts,
+        conv_bias: false,
+        ..RandomModel::small(Description::Lfm2).config
+    };
+    let activations = ACTIVATIONS[activations];
+    whole_model(config, format, activations, CacheElement::F32, prompt, way, data)
 }
 
 fn whole_model(
     config: Config,
     format: WeightFormat,
+    activations: Activations,
     cache: CacheElement,
     prompt: usize,
     way: usize,
     data: Data,
 ) -> Box<dyn Case> {
-    let random = RandomModel { config, format, seed: data.seed };
+    let random = RandomModel { config, format, activations, seed: data.seed };
     let tokens = |name: &str, count: usize| data.indices(name, count, VOCABULARY);
     let lengths = data.stream("neighbours");
     let neighbour =
@@ -349,9 +457,10 @@ impl Case for WholeModel {
 
 impl WholeModel {
     fn judge_against(&self, expected: &OracleRun, outputs: &[Output]) -> Result<Errors, String> {
-        let bound = match self.cache {
-            CacheElement::F32 => NMSE_BOUND,
-            CacheElement::F16 => NMSE_BOUND_F16,
+        let bound = match (self.random.activations, self.cache) {
+            (Activations::Int8, _) => NMSE_BOUND_INT8,
+            (_, CacheElement::F32) => NMSE_BOUND,
+            (_, CacheElement::F16) => NMSE_BOUND_F16,
         };
         let mut errors = Errors::default();
         for (name, expected) in [

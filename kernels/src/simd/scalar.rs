@@ -202,7 +202,7 @@ impl Dots for Scalar {
         weights: ScalarWords,
         activations: ScalarWords,
     ) -> ScalarWords {
-        add_products(sums, weights, activations, |weight| i32::from(weight))
+        add_products(sums, weights, activations, i32::from)
     }
 
     #[inline(always)]

@@ -24,7 +24,9 @@ impl Gguf {
         if let Some(info) = self.info(&stored) {
             let mut place = self.whole(&info);
             // Hugging Face has one input channel per channel, which most files leave out.
-            if let (true, &[channels, taps]) = (stored.ends_with("shortconv.conv.weight"), &place.shape[..]) {
+            if let (true, &[channels, taps]) =
+                (stored.ends_with("shortconv.conv.weight"), &place.shape[..])
+            {
                 place.shape = vec![channels, 1, taps];
             }
             return Ok(Some(place));

@@ -79,6 +79,14 @@ impl<'a> GgufFile<'a> {
                 "GGUF has no place for the biases of conv blocks: expected conv_bias to be false",
             ));
         }
+        if config
+            .experts
+            .is_some_and(|experts| !experts.use_bias || !experts.normalise || experts.scale != 1.0)
+        {
+            return Err(Error::NoPlace(
+                "GGUF has no place for another router than the published one: expected use_expert_bias and norm_topk_prob to be true, routed_scaling_factor to be 1",
+            ));
+        }
         let expected = [config.vocabulary, config.hidden_size];
         let embedding = tensor(source, "model.embed_tokens.weight", &expected)?;
         // A checkpoint's vocabulary and head are right, whatever the configuration says.

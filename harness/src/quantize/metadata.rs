@@ -18,7 +18,7 @@ pub(super) fn metadata(
     recipe: Recipe,
     origin: Origin,
 ) -> Vec<(String, GgufValue)> {
-    let architecture = "lfm2";
+    let architecture = if config.experts.is_some() { "lfm2moe" } else { "lfm2" };
     let text = |text: &str| GgufValue::String(text.to_string());
     // A configuration that can be run has no larger numbers.
     let number = |number: usize| GgufValue::U32(number as u32);
@@ -27,7 +27,7 @@ pub(super) fn metadata(
         LayerKind::Conv => 0,
         LayerKind::Attention => config.key_value_heads as i32,
     });
-    let of_architecture = [
+    let mut of_architecture = vec![
         ("block_count", number(config.layers.len())),
         ("context_length", GgufValue::U32(origin.context_length)),
         ("embedding_length", number(config.hidden_size)),
@@ -41,6 +41,17 @@ pub(super) fn metadata(
         ("shortconv.l_cache", number(config.conv_length)),
         ("vocab_size", number(config.vocabulary)),
     ];
+    if let Some(experts) = &config.experts {
+        // By sigmoid.
+        const GATING: u32 = 2;
+        of_architecture.extend([
+            ("expert_count", number(experts.count)),
+            ("expert_used_count", number(experts.used)),
+            ("expert_feed_forward_length", number(experts.width)),
+            ("leading_dense_block_count", number(experts.dense_layers)),
+            ("expert_gating_func", GgufValue::U32(GATING)),
+        ]);
+    }
     let mut metadata = vec![
         ("general.architecture".to_string(), text(architecture)),
         ("general.type".to_string(), text("model")),
@@ -49,6 +60,7 @@ pub(super) fn metadata(
         ("general.quantization_version".to_string(), GgufValue::U32(2)),
         ("tokenizer.ggml.model".to_string(), text("none")),
     ];
-    metadata.extend(of_architecture.map(|(key, value)| (format!("{architecture}.{key}"), value)));
+    let with_architecture = |(key, value)| (format!("{architecture}.{key}"), value);
+    metadata.extend(of_architecture.into_iter().map(with_architecture));
     metadata
 }

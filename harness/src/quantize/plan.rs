@@ -58,33 +58,51 @@ pub(super) fn planned_tensors(config: &Config, recipe: Recipe) -> Vec<PlannedTen
     let mut attention_layers = 0..config.count(LayerKind::Attention);
     for (i, kind) in config.layers.iter().enumerate() {
         let mut add = |name: &str, role, shape: &[usize]| {
-            plan.add(&format!("model.layers.{i}.{name}.weight"), role, shape);
+            plan.add(&format!("model.layers.{i}.{name}"), role, shape);
         };
-        add("operator_norm", Role::Values, &[width]);
+        add("operator_norm.weight", Role::Values, &[width]);
         match kind {
             LayerKind::Conv => {
-                add("conv.in_proj", Role::Matrix, &[3 * width, width]);
-                add("conv.conv", Role::Values, &[width, 1, config.conv_length]);
-                add("conv.out_proj", Role::Matrix, &[width, width]);
+                add("conv.in_proj.weight", Role::Matrix, &[3 * width, width]);
+                add("conv.conv.weight", Role::Values, &[width, 1, config.conv_length]);
+                add("conv.out_proj.weight", Role::Matrix, &[width, width]);
             }
             LayerKind::Attention => {
                 let (query, key_value) = (config.query_width(), config.key_value_width());
                 let count = attention_layers.end;
                 let index = attention_layers.next().expect("counted above");
-                add("self_attn.q_proj", Role::Matrix, &[query, width]);
-                add("self_attn.k_proj", Role::Matrix, &[key_value, width]);
-                add("self_attn.v_proj", Role::Important { index, count }, &[key_value, width]);
-                add("self_attn.out_proj", Role::Matrix, &[width, query]);
-                add("self_attn.q_layernorm", Role::Values, &[config.head_dim]);
-                add("self_attn.k_layernorm", Role::Values, &[config.head_dim]);
+                add("self_attn.q_proj.weight", Role::Matrix, &[query, width]);
+                add("self_attn.k_proj.weight", Role::Matrix, &[key_value, width]);
+                add(
+                    "self_attn.v_proj.weight",
+                    Role::Important { index, count },
+                    &[key_value, width],
+                );
+                add("self_attn.out_proj.weight", Role::Matrix, &[width, query]);
+                add("self_attn.q_layernorm.weight", Role::Values, &[config.head_dim]);
+                add("self_attn.k_layernorm.weight", Role::Values, &[config.head_dim]);
             }
         }
-        add("ffn_norm", Role::Values, &[width]);
-        let inner = config.feed_forward_width;
+        add("ffn_norm.weight", Role::Values, &[width]);
         let down = Role::Important { index: i, count: config.layers.len() };
-        add("feed_forward.w1", Role::Matrix, &[inner, width]);
-        add("feed_forward.w3", Role::Matrix, &[inner, width]);
-        add("feed_forward.w2", down, &[width, inner]);
+        let Some(experts) = config.experts_of(i) else {
+            let inner = config.feed_forward_width;
+            add("feed_forward.w1.weight", Role::Matrix, &[inner, width]);
+            add("feed_forward.w3.weight", Role::Matrix, &[inner, width]);
+            add("feed_forward.w2.weight", down, &[width, inner]);
+            continue;
+        };
+        add("feed_forward.gate.weight", Role::Values, &[experts.count, width]);
+        add("feed_forward.expert_bias", Role::Values, &[experts.count]);
+        for (name, role, shape) in [
+            ("w1", Role::Matrix, [experts.width, width]),
+            ("w3", Role::Matrix, [experts.width, width]),
+            ("w2", down, [width, experts.width]),
+        ] {
+            for expert in 0..experts.count {
+                add(&format!("feed_forward.experts.{expert}.{name}.weight"), role, &shape);
+            }
+        }
     }
     plan.tensors
 }

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use lfm2_kernels::format::GgufValue;
-use lfm2_kernels::model::{LayerKind, Synthetic};
+use lfm2_kernels::model::{ExpertsConfig, LayerKind, Synthetic};
 
 use super::*;
 
@@ -153,6 +153,54 @@ fn shapes_and_metadata_are_those_of_llama_cpp() {
         let found = metadata.iter().find(|(found, _)| found == key);
         assert_eq!(found.map(|(_, found)| found), Some(&value), "{key}");
     }
+}
+
+#[test]
+fn experts_are_stacked_in_order() {
+    let experts = ExpertsConfig {
+        count: 3,
+        used: 2,
+        width: 64,
+        dense_layers: 1,
+        ..Config::preset("lfm2-8b-a1b").expect("a preset").experts.expect("experts")
+    };
+    let config = Config { experts: Some(experts), ..small() };
+    let source = Synthetic::new(7, WeightFormat::F32);
+    let file = GgufFile::new(config.clone(), &source, recipe("Q4_0")).expect("a plan");
+    let bytes = file.write(Vec::new(), ORIGIN, |_| ()).expect("a file");
+    let tensors: Vec<_> = file.tensors().cloned().collect();
+    let find = |name: &str| {
+        let index = tensors.iter().position(|tensor| tensor.name == name);
+        let index = index.unwrap_or_else(|| panic!("no {name}"));
+        (&tensors[index], data(&bytes, &tensors)[index])
+    };
+    for (ours, theirs, shape) in
+        [("gate", "w1", [64, 256]), ("up", "w3", [64, 256]), ("down", "w2", [256, 64])]
+    {
+        let (stack, data) = find(&format!("blk.2.ffn_{ours}_exps.weight"));
+        assert_eq!(
+            (stack.format, &stack.shape[..]),
+            (WeightFormat::Q4_0, &[3, shape[0], shape[1]][..])
+        );
+        let encoded = (0..3).flat_map(|expert| {
+            let name = format!("model.layers.2.feed_forward.experts.{expert}.{theirs}.weight");
+            blocks::encode(WeightFormat::Q4_0, &source.values(&name, &shape))
+        });
+        assert!(encoded.eq(data.iter().copied()), "{ours}");
+    }
+    for (ours, theirs, shape) in [
+        ("ffn_gate_inp.weight", "gate.weight", &[3, 256][..]),
+        ("exp_probs_b.bias", "expert_bias", &[3]),
+    ] {
+        let (stored, data) = find(&format!("blk.1.{ours}"));
+        assert_eq!((stored.format, &stored.shape[..]), (WeightFormat::F32, shape));
+        let values = source.values(&format!("model.layers.1.feed_forward.{theirs}"), shape);
+        assert_eq!(blocks::decode(WeightFormat::F32, data), values);
+    }
+    assert_eq!(find("blk.0.ffn_up.weight").0.shape, [96, 256]);
+    let scaled = Config { experts: Some(ExpertsConfig { scale: 2.5, ..experts }), ..config };
+    let error = GgufFile::new(scaled, &source, recipe("F16")).err().expect("an error").to_string();
+    assert!(error.contains("routed_scaling_factor"), "{error}");
 }
 
 /// In millions of bytes, those of the published files less 2 for the vocabulary.

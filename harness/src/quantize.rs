@@ -51,7 +51,7 @@ const STRIPS: usize = 64;
 
 /// A GGUF file of a model, before it is written.
 pub struct GgufFile<'a> {
-    source: &'a (dyn Tensors + Sync),
+    source: &'a dyn Tensors,
     config: Config,
     recipe: Recipe,
     tensors: Vec<PlannedTensor>,
@@ -63,11 +63,7 @@ impl<'a> GgufFile<'a> {
     /// # Errors
     ///
     /// If the configuration cannot be run, GGUF has no place for such a model, or its embedding or head is missing or has the wrong shape.
-    pub fn new(
-        mut config: Config,
-        source: &'a (dyn Tensors + Sync),
-        recipe: Recipe,
-    ) -> Result<Self, Error> {
+    pub fn new(mut config: Config, source: &'a dyn Tensors, recipe: Recipe) -> Result<Self, Error> {
         config.validate()?;
         if config.description != model::Description::Lfm2 {
             return Err(Error::NoPlace(
@@ -178,11 +174,7 @@ fn convert(
     Ok(encoded)
 }
 
-fn tensor<'a>(
-    source: &'a (dyn Tensors + Sync),
-    name: &str,
-    shape: &[usize],
-) -> Result<Tensor<'a>, Error> {
+fn tensor<'a>(source: &'a dyn Tensors, name: &str, shape: &[usize]) -> Result<Tensor<'a>, Error> {
     let tensor = source.tensor(name, shape)?;
     Ok(tensor.ok_or_else(|| model::Error::MissingTensor { name: name.into() })?)
 }

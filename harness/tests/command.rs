@@ -260,6 +260,23 @@ fn a_file_is_replaced_by_a_whole_one_only() {
 }
 
 #[test]
+fn a_file_of_the_same_weights_gives_the_same_logits() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("model.gguf");
+    for (name, format) in [
+        ("tied-gqa2", "F32"),
+        ("bf16-theta1e7", "BF16"),
+        ("f16-untied", "F16"),
+        ("bf16-experts", "BF16"),
+    ] {
+        let model = model(name);
+        printed(&["quantize", "--model", text(&model), "--format", format, "--out", text(&file)]);
+        let logits = |path: &Path| logits_file(path, "1,5,9,100,7,7", &["--state"]);
+        assert!(logits(&model) == logits(&file), "{name} in {format}");
+    }
+}
+
+#[test]
 fn a_quantised_file_is_the_same_bytes_for_every_number_of_threads() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("model.gguf");
@@ -276,6 +293,8 @@ fn a_quantised_file_is_the_same_bytes_for_every_number_of_threads() {
         assert!(one.starts_with(b"GGUF\x03\0\0\0"));
         assert!(one == quantised("3"), "{name} in {format}");
     }
+
+    refused(&["quantize", "--model", text(&file), "--format", "F16"], &["folder", text(&file)]);
 
     // A file that is there stays if the new one fails.
     let before = fs::read(&file).expect("the file");

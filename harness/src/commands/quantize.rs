@@ -71,6 +71,10 @@ fn quantize(arguments: &QuantizeArguments) -> Result<(), Failure> {
     let out = OutputFile::create(&arguments.out)?;
     match &arguments.source {
         Source { model: Some(folder), .. } => {
+            if folder.is_file() {
+                let folder = folder.display();
+                return Err(format!("{folder}: is a file: expected a Hugging Face folder").into());
+            }
             let path = folder.join("config.json");
             let config = Config::read(&path)?;
             let positions: Positions = serde_json::from_str(&fs::read_to_string(&path)?)
@@ -108,7 +112,7 @@ fn in_folder(error: Error, folder: &Path) -> Failure {
 fn write(
     arguments: &QuantizeArguments,
     config: Config,
-    source: &(impl Tensors + Sync),
+    source: &impl Tensors,
     origin: Origin,
     out: OutputFile,
 ) -> Result<(), Failure> {

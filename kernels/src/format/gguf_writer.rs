@@ -1,6 +1,7 @@
 use std::io::{self, Write};
 use std::vec;
 
+use super::TensorType;
 use crate::linear::WeightFormat;
 
 /// Where tensors begin, within the file: the default of GGUF.
@@ -35,23 +36,6 @@ impl GgufTensor {
     pub fn bytes(&self) -> usize {
         let row = self.shape.last().copied().unwrap_or(1);
         self.shape.iter().rev().skip(1).product::<usize>() * self.format.bytes(row)
-    }
-
-    /// The type's number in the file.
-    fn type_number(&self) -> u32 {
-        match self.format {
-            WeightFormat::F32 => 0,
-            WeightFormat::F16 => 1,
-            WeightFormat::Q4_0 => 2,
-            WeightFormat::Q4_1 => 3,
-            WeightFormat::Q5_0 => 6,
-            WeightFormat::Q5_1 => 7,
-            WeightFormat::Q8_0 => 8,
-            WeightFormat::Q4K => 12,
-            WeightFormat::Q5K => 13,
-            WeightFormat::Q6K => 14,
-            WeightFormat::Bf16 => 30,
-        }
     }
 }
 
@@ -109,7 +93,7 @@ impl<W: Write> GgufWriter<W> {
             for dimension in tensor.shape.iter().rev() {
                 put_length(&mut head, *dimension);
             }
-            head.extend(tensor.type_number().to_le_bytes());
+            head.extend(TensorType::Weights(tensor.format).id().to_le_bytes());
             put_length(&mut head, offset);
             offset += tensor.bytes().next_multiple_of(ALIGNMENT);
         }

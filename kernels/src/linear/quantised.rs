@@ -318,7 +318,7 @@ impl Blocks for Q6K {
         let word = simd.load_words(&fine[run / 2]);
         let d = simd.load_f16(&halves[0]);
         // Two scales of a run lie in one word: its lower bytes, or its upper ones.
-        let first = if run % 2 == 0 { word.shift_left(16) } else { word };
+        let first = if run.is_multiple_of(2) { word.shift_left(16) } else { word };
         let first_scale = first.shift_left(8).shift_right_signed(24).to_lanes();
         let second_scale = first.shift_right_signed(24).to_lanes();
         Scales { scales: [d * first_scale, d * second_scale], minimum: simd.splat(0.0) }

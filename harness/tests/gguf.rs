@@ -12,7 +12,7 @@ use gguf::{
 };
 use lfm2_kernels::Isa;
 use lfm2_kernels::format::Gguf;
-use lfm2_kernels::model::{Error, Logits, Model, Scratch, Sequence, Tensors};
+use lfm2_kernels::model::{Error, ExpertsConfig, Logits, Model, Scratch, Sequence, Tensors};
 use lfm2_kernels::ops::CacheElement;
 use tempfile::TempDir;
 
@@ -164,21 +164,59 @@ fn what_cannot_be_run_is_refused() {
     }
 }
 
+/// The keys of a mixture of experts, but for those in `without`.
+fn add_experts(file: &mut GgufFile, gating: u32, without: &[&str]) {
+    for (key, _) in &mut file.entries {
+        if let Some(rest) = key.strip_prefix(b"lfm2.") {
+            *key = [b"lfm2moe.", rest].concat();
+        }
+    }
+    file.set("general.architecture", string_value("lfm2moe"));
+    for (key, value) in [
+        ("expert_gating_func", gating),
+        ("expert_count", 8),
+        ("expert_used_count", 3),
+        ("expert_feed_forward_length", 24),
+        ("leading_dense_block_count", 0),
+    ] {
+        if !without.contains(&key) {
+            file.set(&format!("lfm2moe.{key}"), u32_value(value));
+        }
+    }
+}
+
+#[test]
+fn a_mixture_of_experts_is_read() {
+    let config = |bias: &str| {
+        let mut file = GgufFile::model();
+        add_experts(&mut file, 2, &[]);
+        file.add(bias, &[8], F32);
+        let (_folder, path) = write(&file);
+        let gguf = Gguf::open(&path).unwrap_or_else(|error| panic!("{error}"));
+        gguf.config().unwrap_or_else(|error| panic!("{error}"))
+    };
+    let experts = ExpertsConfig {
+        count: 8,
+        used: 3,
+        width: 24,
+        dense_layers: 0,
+        use_bias: true,
+        normalise: true,
+        scale: 1.0,
+    };
+    assert_eq!(config("blk.0.exp_probs_b.bias").experts, Some(experts));
+    let without = ExpertsConfig { use_bias: false, ..experts };
+    assert_eq!(config("something.else").experts, Some(without));
+}
+
 #[test]
 fn an_unknown_mixture_of_experts_is_refused() {
-    let moe = |gating: u32| {
-        refusal(|file| {
-            for (key, _) in &mut file.entries {
-                if let Some(rest) = key.strip_prefix(b"lfm2.") {
-                    *key = [b"lfm2moe.", rest].concat();
-                }
-            }
-            file.set("general.architecture", string_value("lfm2moe"));
-            file.set("lfm2moe.expert_gating_func", u32_value(gating));
-        })
-    };
-    let message = moe(1);
+    let message = refusal(|file| add_experts(file, 1, &[]));
     assert!(message.contains("expert_gating_func is 1: expected 2, the sigmoid"), "{message}");
+    for key in ["expert_count", "expert_feed_forward_length", "leading_dense_block_count"] {
+        let message = refusal(|file| add_experts(file, 2, &[key]));
+        assert!(message.contains(&format!("has no lfm2moe.{key}: expected")), "{message}");
+    }
 }
 
 #[test]

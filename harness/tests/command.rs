@@ -359,6 +359,91 @@ fn golden_turns_red_when_a_logit_is_off() {
     refused(&["golden", text(folder.path())], &["golden.safetensors"]);
 }
 
+/// One of llama.cpp's files.
+fn gguf(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/gguf").join(name)
+}
+
+#[test]
+fn a_gguf_file_has_its_golden_beside_it_and_two_modes() {
+    let path = gguf("tiny-q8_0.gguf");
+    let best = Isa::best().name();
+    let report = json(&["golden", text(&path), "--isa", best, "--json"]);
+    let results = report["results"].as_array().expect("a list");
+    let modes: Vec<_> = results.iter().map(|result| result["activations"].as_str()).collect();
+    assert_eq!(modes, [Some("f32"), Some("int8")]);
+    assert_eq!(results[0]["nmse_bound"], 1e-11);
+    assert!(results[1]["nmse_bound"].as_f64() > Some(1e-4), "{report}");
+
+    let golden = gguf("tiny-q8_0.golden.safetensors");
+    let arguments = ["golden", text(&path), "--golden", text(&golden), "--isa", best, "--json"];
+    let of_one = |mode: &str| json(&[&arguments[..], &["--activations", mode]].concat());
+    assert_eq!(of_one("int8")["results"][0], results[1]);
+    // A yardstick is known by the name of the file.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = folder.path().join("copy.gguf");
+    fs::copy(&path, &copy).expect("a copy");
+    refused(&["golden", text(&copy)], &["copy.gguf", "copy.golden.safetensors"]);
+    let arguments = ["golden", text(&copy), "--golden", text(&golden), "--activations", "int8"];
+    refused(&arguments, &["yardstick.json"]);
+    refused(&["golden", text(&path), text(&path), "--golden", text(&golden)], &["one PATH"]);
+}
+
+#[test]
+fn activations_change_quantised_weights_alone_and_are_named() {
+    let q8_0 = gguf("tiny-q8_0.gguf");
+    let plain = model("tied-gqa2");
+    let tokens = |path: &Path, mode: &str| {
+        let arguments = ["--tokens", "1,2,3", "--max-new", "4", "--activations", mode, "--json"];
+        let report = json(&[&["generate", "--model", text(path)], &arguments[..]].concat());
+        assert_eq!(report["activations"], mode);
+        report["tokens"].clone()
+    };
+    assert_eq!(tokens(&plain, "f32"), tokens(&plain, "int8"));
+    assert_eq!(tokens(&q8_0, "f32").as_array().map(Vec::len), Some(4));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let written = |mode: &str| {
+        let out = folder.path().join(mode);
+        let arguments = ["--tokens", "1,2,3", "--activations", mode, "--out", text(&out)];
+        let said = printed(&[&["logits", "--model", text(&q8_0)], &arguments[..]].concat());
+        assert!(said.contains(&format!("activations in {mode}")), "{said}");
+        fs::read(&out).expect("the file")
+    };
+    assert_ne!(written("f32"), written("int8"));
+    refused(
+        &["logits", "--model", text(&q8_0), "--tokens", "1", "--activations", "int4"],
+        &["int4", "int8"],
+    );
+}
+
+#[test]
+fn inspect_shows_what_a_file_holds() {
+    let path = gguf("tiny-q4_k_m.gguf");
+    let report = json(&["inspect", text(&path), "--activations", "int8", "--json"]);
+    assert_eq!((&report["format"], &report["activations"]), (&"gguf".into(), &"int8".into()));
+    assert_eq!(report["model"]["layers"], 4);
+    assert_eq!(report["refused"], Value::Null);
+    let find = |list: &str, key: &str, name: &str| {
+        let all = report[list].as_array().expect("a list");
+        all.iter().find(|entry| entry[key] == name).expect(name).clone()
+    };
+    assert_eq!(find("metadata", "key", "lfm2.rope.freq_base")["value"], 1e6);
+    assert_eq!(find("metadata", "key", "lfm2.attention.layer_norm_rms_epsilon")["value"], 1e-5);
+    let heads = find("metadata", "key", "lfm2.attention.head_count_kv");
+    assert_eq!(heads["value"], serde_json::json!([0, 2, 0, 2]));
+    let embedding = find("tensors", "name", "token_embd.weight");
+    assert_eq!(embedding["type"], "q6_k");
+    assert_eq!(embedding["shape"], serde_json::json!([320, 256]));
+    assert_eq!(embedding["bytes"], 320 * 210);
+    assert_eq!(embedding["kernel"], "linear, int8 activations");
+    let norm = find("tensors", "name", "blk.0.attn_norm.weight");
+    assert_eq!(norm["kernel"], "widened to f32");
+    assert!(printed(&["inspect", text(&path)]).contains("linear, f32 activations"));
+    assert!(printed(&["inspect", text(&model("tied-gqa2"))]).contains("conv_L_cache"));
+    refused(&["inspect", "/no/such/file"], &["/no/such/file"]);
+    refused(&["inspect", text(&gguf("yardstick.json"))], &["yardstick.json", "expected \"GGUF\""]);
+}
+
 #[test]
 fn help_names_every_command_and_has_examples() {
     let help = printed(&["--help"]);

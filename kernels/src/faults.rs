@@ -469,7 +469,7 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
-    fn prefetch<E>(self, line: &[E; LANES]) {
+    fn prefetch<L>(self, line: &L) {
         self.0.prefetch(line);
     }
 
@@ -588,6 +588,11 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
     #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         self.lanes.store(to);
+    }
+
+    #[inline(always)]
+    fn store_integers(self, to: &mut [i8; LANES]) {
+        self.lanes.store_integers(to);
     }
 
     #[inline(always)]

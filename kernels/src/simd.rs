@@ -24,6 +24,9 @@ mod scalar;
 pub use scalar::Scalar;
 
 #[cfg(target_arch = "x86_64")]
+mod pairs;
+
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::{Avx2, AvxVnni};
@@ -84,7 +87,7 @@ pub trait Simd: Copy + Send + Sync {
     fn splat_words(self, word: i32) -> Self::Words;
 
     /// Asks for `line` to be brought near, into the second-level cache; a hint without effect on any result.
-    fn prefetch<E>(self, line: &[E; LANES]);
+    fn prefetch<L>(self, line: &L);
 
     /// Runs `kernel` with this instruction set enabled and the default floating-point environment.
     ///
@@ -138,6 +141,9 @@ pub trait Lanes:
     fn store_partial(self, to: &mut [f32]) {
         to.copy_from_slice(&self.to_array()[..to.len()]);
     }
+
+    /// Writes each lane, which must hold an integer in `-128..=127`, as a byte.
+    fn store_integers(self, to: &mut [i8; LANES]);
 
     /// Adds lane `i` to lane `i + 8`, then `i + 4`, `i + 2` and `i + 1`.
     fn sum(self) -> f32;
@@ -204,6 +210,35 @@ pub trait Dots: Copy + Send + Sync {
         weights: WordsOf<Self>,
         activations: WordsOf<Self>,
     ) -> WordsOf<Self>;
+
+    /// Adds to the sums of `R` rows and `N` panels the products of `G` groups of bytes. `weights` gives a panel's group: weights of `BITS` bits, 8 as in
+    /// [`dot_biased`](Self::dot_biased), fewer as in [`dot_small`](Self::dot_small).
+    #[inline(always)]
+    fn dots<const BITS: u32, const G: usize, const N: usize, const R: usize>(
+        self,
+        weights: impl Fn(usize, usize) -> WordsOf<Self>,
+        activations: [&[i32; G]; R],
+        sums: &mut [[WordsOf<Self>; N]; R],
+    ) {
+        let mut local = *sums;
+        for g in 0..G {
+            let mut groups = [self.simd().splat_words(0); N];
+            for n in 0..N {
+                groups[n] = weights(n, g);
+            }
+            for r in 0..R {
+                let activations = self.simd().splat_words(activations[r][g]);
+                for n in 0..N {
+                    local[r][n] = if BITS == 8 {
+                        self.dot_biased(local[r][n], groups[n], activations)
+                    } else {
+                        self.dot_small(local[r][n], groups[n], activations)
+                    };
+                }
+            }
+        }
+        *sums = local;
+    }
 
     /// At what sums begin that [`dot_biased`](Self::dot_biased) adds to, where the activations of all its calls add up to
     /// `activations`: an instruction set may leave the 128 to the end.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::multiply::{BLOCK_ROWS, Kernel};
 use super::quantised::{Blocks, GROUPS, Line, Quantised, Quants, RUN, Scales};
-use crate::simd::slices::{read, write};
+use crate::simd::slices::{inlined, read, write};
 use crate::simd::{
     Dots, Isa, LANES, Lanes, Registers, Simd, Words, WordsOf, dispatch, dispatch_dots,
 };
@@ -23,8 +23,14 @@ struct Activations {
     starts: [i32; 2],
 }
 
-/// Runs of many rows that are quantised at once.
-const GROUP: usize = 32;
+/// Runs of a panel that are unpacked at once: they stay in the first-level cache while all rows pass.
+const GROUP: usize = 16;
+
+/// Groups of runs that are quantised at once.
+const GROUPS_AT_ONCE: usize = 4;
+
+/// Panels that share activations, where registers hold so many sums.
+const PANELS: usize = 2;
 
 /// Multiplies by quantised weights.
 pub struct Integers<'a, B> {
@@ -54,11 +60,12 @@ impl<B: Blocks> Kernel for Integers<'_, B> {
                 self.one_row(isa, x, first_panel, out, &mut [Activations::default(); MANY_RUNS]);
             }
             out if out.len() <= FEW_ROWS => {
-                let mut activations = [[Activations::default(); GROUP]; FEW_ROWS];
+                let mut activations = [[Activations::default(); GROUP]; FEW_ROWS * GROUPS_AT_ONCE];
                 self.many_rows(isa, x, first_panel, out, &mut activations);
             }
             out => {
-                let mut activations = [[Activations::default(); GROUP]; BLOCK_ROWS];
+                let mut activations =
+                    [[Activations::default(); GROUP]; BLOCK_ROWS * GROUPS_AT_ONCE];
                 self.many_rows(isa, x, first_panel, out, &mut activations);
             }
         }
@@ -67,7 +74,7 @@ impl<B: Blocks> Kernel for Integers<'_, B> {
 
 impl<B: Blocks> Integers<'_, B> {
     const STARTS: Starts = Starts {
-        offset: if B::Quants::ARE_BYTES { None } else { Some(B::OFFSET) },
+        offset: if B::Quants::BITS == 8 { None } else { Some(B::OFFSET) },
         of_each_half: B::HAS_TWO_SCALES,
     };
 
@@ -99,8 +106,6 @@ impl<B: Blocks> Integers<'_, B> {
         first_run: usize,
         out: &mut [f32],
     ) {
-        /// Panels at once.
-        const PANELS: usize = 2;
         let (tiles, rest) = out.as_chunks_mut::<{ PANELS * LANES }>();
         let mut panel = first_panel;
         for out in tiles {
@@ -123,26 +128,49 @@ impl<B: Blocks> Integers<'_, B> {
         out: &mut [f32],
     ) {
         let simd = dots.simd();
-        let mut sums = [[simd.splat(0.0); 1]; N];
+        let mut sums = [[simd.splat(0.0); N]; 1];
         if first_run > 0 {
             for n in 0..N {
-                sums[n][0] = read(simd, &out[n * LANES..]);
+                sums[0][n] = read(simd, &out[n * LANES..]);
             }
         }
         for (i, activations) in activations.iter().enumerate() {
+            let (mut groups, mut scales) = cleared(simd);
             for n in 0..N {
-                let (groups, scales) = self.weights.run(simd, panel + n, first_run + i);
-                let rows = [activations];
-                match (B::Quants::ARE_BYTES, B::HAS_TWO_SCALES, B::HAS_MINIMUM) {
-                    (true, ..) => Plain::<true>::add(dots, &groups, &scales, rows, &mut sums[n]),
-                    (_, true, _) => TwoScales::add(dots, &groups, &scales, rows, &mut sums[n]),
-                    (.., true) => WithMinimum::add(dots, &groups, &scales, rows, &mut sums[n]),
-                    _ => Plain::<false>::add(dots, &groups, &scales, rows, &mut sums[n]),
+                (groups[n], scales[n]) = self.weights.run(simd, panel + n, first_run + i);
+            }
+            let row = [activations];
+            match (B::Quants::BITS, B::HAS_MINIMUM) {
+                (8, _) => {
+                    Plain::<8>::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
+                }
+                (6, _) => {
+                    TwoScales::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
+                }
+                (5, true) => WithMinimum::<5>::add(
+                    dots,
+                    inlined!(|n, g| groups[n][g]),
+                    &scales,
+                    row,
+                    &mut sums,
+                ),
+                (5, false) => {
+                    Plain::<5>::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
+                }
+                (_, true) => WithMinimum::<4>::add(
+                    dots,
+                    inlined!(|n, g| groups[n][g]),
+                    &scales,
+                    row,
+                    &mut sums,
+                ),
+                (_, false) => {
+                    Plain::<4>::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
                 }
             }
         }
         for n in 0..N {
-            write(sums[n][0], &mut out[n * LANES..]);
+            write(sums[0][n], &mut out[n * LANES..]);
         }
     }
 
@@ -155,195 +183,279 @@ impl<B: Blocks> Integers<'_, B> {
         activations: &mut [[Activations; GROUP]],
     ) {
         let row_runs = self.weights.row_runs();
-        let panels = out[0].len().div_ceil(LANES);
-        let mut unpacked = Unpacked::cleared();
-        for start in (0..row_runs).step_by(GROUP) {
-            let runs = start..row_runs.min(start + GROUP);
-            for (x, activations) in x.chunks_exact(row_runs * RUN).zip(activations.iter_mut()) {
-                let x = &x[runs.start * RUN..runs.end * RUN];
-                quantise(isa, x, Self::STARTS, &mut activations[..runs.len()]);
+        let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
+        let mut unpacked = [const { Unpacked::cleared() }; PANELS];
+        let most = match isa.registers() {
+            Registers::Few => 1,
+            Registers::Many => PANELS,
+        };
+        let mut sums = [[[0.0; LANES]; PANELS]; BLOCK_ROWS];
+        for start in (0..row_runs).step_by(GROUPS_AT_ONCE * GROUP) {
+            let end = row_runs.min(start + GROUPS_AT_ONCE * GROUP);
+            let groups = (start..end).step_by(GROUP).map(|first| first..end.min(first + GROUP));
+            // Group by group, so that rows lie close that pass together.
+            for (runs, activations) in groups.clone().zip(activations.chunks_exact_mut(rows)) {
+                for (x, activations) in x.chunks_exact(row_runs * RUN).zip(activations) {
+                    let x = &x[runs.start * RUN..runs.end * RUN];
+                    quantise(isa, x, Self::STARTS, &mut activations[..runs.len()]);
+                }
             }
-            for panel in 0..panels {
-                dispatch!(isa, simd => {
-                    unpacked.fill(self.weights, simd, first_panel + panel, runs.clone())
-                });
-                let tiles = Tiles { activations, weights: &unpacked, is_first: start == 0, panel };
-                match (B::Quants::ARE_BYTES, B::HAS_TWO_SCALES, B::HAS_MINIMUM) {
-                    (true, ..) => tiles.run::<Plain<true>>(isa, out),
-                    (_, true, _) => tiles.run::<TwoScales>(isa, out),
-                    (.., true) => tiles.run::<WithMinimum>(isa, out),
-                    _ => tiles.run::<Plain<false>>(isa, out),
+            for panel in (0..panels).step_by(most) {
+                let unpacked = &mut unpacked[..most.min(panels - panel)];
+                for (runs, activations) in groups.clone().zip(activations.chunks_exact(rows)) {
+                    dispatch!(isa, simd => for (n, unpacked) in unpacked.iter_mut().enumerate() {
+                        unpacked.fill(self.weights, simd, first_panel + panel + n, runs.clone());
+                    });
+                    let begin = match runs.start {
+                        0 => Begin::AtZero,
+                        first if first == start => Begin::FromOut,
+                        _ => Begin::FromSums,
+                    };
+                    let mut tiles = Tiles {
+                        activations,
+                        weights: unpacked,
+                        begin,
+                        ends: runs.end == end,
+                        sums: &mut sums,
+                        panel,
+                        ahead: [most, most + 1].map(|next| {
+                            self.weights.lines_of(first_panel + panel + next, runs.clone())
+                        }),
+                    };
+                    match (B::Quants::BITS, B::HAS_MINIMUM) {
+                        (8, _) => tiles.run::<Plain<8>>(isa, out),
+                        (6, _) => tiles.run::<TwoScales>(isa, out),
+                        (5, true) => tiles.run::<WithMinimum<5>>(isa, out),
+                        (5, false) => tiles.run::<Plain<5>>(isa, out),
+                        (_, true) => tiles.run::<WithMinimum<4>>(isa, out),
+                        (_, false) => tiles.run::<Plain<4>>(isa, out),
+                    }
                 }
             }
         }
     }
 }
 
+/// Room for a run of some panels.
+#[inline(always)]
+fn cleared<S: Simd, const N: usize>(simd: S) -> ([[S::Words; GROUPS]; N], [Scales<S::Lanes>; N]) {
+    let zero = simd.splat(0.0);
+    ([[simd.splat_words(0); GROUPS]; N], [Scales { scales: [zero; 2], minimum: zero }; N])
+}
+
 /// How the products of a run are added: several formats share a way.
 trait Way {
-    /// Adds a run's products to the sums of `R` rows.
-    fn add<D: Dots, const R: usize>(
+    /// Adds a run's products to the sums of `R` rows and `N` panels.
+    fn add<D: Dots, const N: usize, const R: usize>(
         dots: D,
-        groups: &[WordsOf<D>; GROUPS],
-        scales: &Scales<LanesOf<D>>,
+        weights: impl Fn(usize, usize) -> WordsOf<D>,
+        scales: &[Scales<LanesOf<D>>; N],
         rows: [&Activations; R],
-        sums: &mut [LanesOf<D>; R],
+        sums: &mut [[LanesOf<D>; N]; R],
     );
 }
 
-/// A run has one scale. Its quants are bytes, or smaller.
-struct Plain<const ARE_BYTES: bool>;
+/// A run has one scale, and quants of `BITS` bits.
+struct Plain<const BITS: u32>;
 
-/// A run has one scale and a minimum.
-struct WithMinimum;
+/// A run has one scale and a minimum, and quants of `BITS` bits.
+struct WithMinimum<const BITS: u32>;
 
-/// Each half of a run has its scale.
+/// Each half of a run has its scale; quants have six bits.
 struct TwoScales;
 
-impl<const ARE_BYTES: bool> Way for Plain<ARE_BYTES> {
+impl<const BITS: u32> Way for Plain<BITS> {
     #[inline(always)]
-    fn add<D: Dots, const R: usize>(
+    fn add<D: Dots, const N: usize, const R: usize>(
         dots: D,
-        groups: &[WordsOf<D>; GROUPS],
-        scales: &Scales<LanesOf<D>>,
+        weights: impl Fn(usize, usize) -> WordsOf<D>,
+        scales: &[Scales<LanesOf<D>>; N],
         rows: [&Activations; R],
-        sums: &mut [LanesOf<D>; R],
+        sums: &mut [[LanesOf<D>; N]; R],
     ) {
-        let integers = products::<D, ARE_BYTES, R>(dots, groups, 0, 0..GROUPS, rows);
-        add_scaled(dots, scales.scales[0], integers, rows, sums);
+        let mut words = [&rows[0].words; R];
+        for r in 0..R {
+            words[r] = &rows[r].words;
+        }
+        let mut integers = starts::<D, N, R>(dots, rows, 0);
+        dots.dots::<BITS, GROUPS, N, R>(weights, words, &mut integers);
+        add_scaled(dots, scales, 0, integers, rows, sums);
     }
 }
 
-impl Way for WithMinimum {
+impl<const BITS: u32> Way for WithMinimum<BITS> {
     #[inline(always)]
-    fn add<D: Dots, const R: usize>(
+    fn add<D: Dots, const N: usize, const R: usize>(
         dots: D,
-        groups: &[WordsOf<D>; GROUPS],
-        scales: &Scales<LanesOf<D>>,
+        weights: impl Fn(usize, usize) -> WordsOf<D>,
+        scales: &[Scales<LanesOf<D>>; N],
         rows: [&Activations; R],
-        sums: &mut [LanesOf<D>; R],
+        sums: &mut [[LanesOf<D>; N]; R],
     ) {
-        Plain::<false>::add(dots, groups, scales, rows, sums);
+        Plain::<BITS>::add(dots, weights, scales, rows, sums);
         let simd = dots.simd();
         for r in 0..R {
-            let minimum = scales.minimum * simd.splat(rows[r].scale);
-            sums[r] = minimum.mul_add(simd.splat(rows[r].sum), sums[r]);
+            for n in 0..N {
+                let minimum = scales[n].minimum * simd.splat(rows[r].scale);
+                sums[r][n] = minimum.mul_add(simd.splat(rows[r].sum), sums[r][n]);
+            }
         }
     }
 }
 
 impl Way for TwoScales {
     #[inline(always)]
-    fn add<D: Dots, const R: usize>(
+    fn add<D: Dots, const N: usize, const R: usize>(
         dots: D,
-        groups: &[WordsOf<D>; GROUPS],
-        scales: &Scales<LanesOf<D>>,
+        weights: impl Fn(usize, usize) -> WordsOf<D>,
+        scales: &[Scales<LanesOf<D>>; N],
         rows: [&Activations; R],
-        sums: &mut [LanesOf<D>; R],
+        sums: &mut [[LanesOf<D>; N]; R],
     ) {
+        const HALF: usize = GROUPS / 2;
         for half in 0..2 {
-            let own = half * GROUPS / 2..(half + 1) * GROUPS / 2;
-            let integers = products::<D, false, R>(dots, groups, half, own, rows);
-            add_scaled(dots, scales.scales[half], integers, rows, sums);
+            let mut words: [&[i32; HALF]; R] = [&[0; HALF]; R];
+            for r in 0..R {
+                words[r] = &rows[r].words.as_chunks().0[half];
+            }
+            let mut integers = starts::<D, N, R>(dots, rows, half);
+            dots.dots::<6, HALF, N, R>(
+                inlined!(|n, g| weights(n, half * HALF + g)),
+                words,
+                &mut integers,
+            );
+            add_scaled(dots, scales, half, integers, rows, sums);
         }
     }
 }
 
-/// The sums of products over some groups.
 #[inline(always)]
-fn products<D: Dots, const ARE_BYTES: bool, const R: usize>(
+fn starts<D: Dots, const N: usize, const R: usize>(
     dots: D,
-    groups: &[WordsOf<D>; GROUPS],
-    half: usize,
-    own: Range<usize>,
     rows: [&Activations; R],
-) -> [WordsOf<D>; R] {
-    let simd = dots.simd();
-    let mut integers = [simd.splat_words(0); R];
+    half: usize,
+) -> [[WordsOf<D>; N]; R] {
+    let mut integers = [[dots.simd().splat_words(0); N]; R];
     for r in 0..R {
-        integers[r] = simd.splat_words(rows[r].starts[half]);
-    }
-    for g in own {
-        for r in 0..R {
-            let activations = simd.splat_words(rows[r].words[g]);
-            integers[r] = if ARE_BYTES {
-                dots.dot_biased(integers[r], groups[g], activations)
-            } else {
-                dots.dot_small(integers[r], groups[g], activations)
-            };
-        }
+        integers[r] = [dots.simd().splat_words(rows[r].starts[half]); N];
     }
     integers
 }
 
 #[inline(always)]
-fn add_scaled<D: Dots, const R: usize>(
+fn add_scaled<D: Dots, const N: usize, const R: usize>(
     dots: D,
-    scale: LanesOf<D>,
-    integers: [WordsOf<D>; R],
+    scales: &[Scales<LanesOf<D>>; N],
+    half: usize,
+    integers: [[WordsOf<D>; N]; R],
     rows: [&Activations; R],
-    sums: &mut [LanesOf<D>; R],
+    sums: &mut [[LanesOf<D>; N]; R],
 ) {
     for r in 0..R {
-        let scale = scale * dots.simd().splat(rows[r].scale);
-        sums[r] = scale.mul_add(integers[r].to_lanes(), sums[r]);
+        let activations = dots.simd().splat(rows[r].scale);
+        for n in 0..N {
+            let scale = scales[n].scales[half] * activations;
+            sums[r][n] = scale.mul_add(integers[r][n].to_lanes(), sums[r][n]);
+        }
     }
 }
 
-/// All rows times a panel.
+/// Where the sums of a tile come from.
+#[derive(Clone, Copy)]
+enum Begin {
+    AtZero,
+    FromOut,
+    FromSums,
+}
+
+/// All rows times a group of runs of some panels.
 struct Tiles<'a> {
     activations: &'a [[Activations; GROUP]],
-    weights: &'a Unpacked,
-    is_first: bool,
+    weights: &'a [Unpacked],
+    begin: Begin,
+    /// Whether the sums go to the output. Until then they stay close together, where the rows of an output are far apart.
+    ends: bool,
+    sums: &'a mut [[[f32; LANES]; PANELS]; BLOCK_ROWS],
     panel: usize,
+    /// The same runs of the next panels, which are brought near while the rows pass.
+    ahead: [&'a [Line]; PANELS],
 }
 
 impl Tiles<'_> {
-    fn run<W: Way>(&self, isa: Isa, out: &mut [&mut [f32]]) {
+    fn run<W: Way>(&mut self, isa: Isa, out: &mut [&mut [f32]]) {
         dispatch_dots!(isa, dots => self.tiles::<W, _>(dots, out));
     }
 
     #[inline(always)]
-    fn tiles<W: Way, D: Dots>(&self, dots: D, out: &mut [&mut [f32]]) {
+    fn tiles<W: Way, D: Dots>(&mut self, dots: D, out: &mut [&mut [f32]]) {
         let rows = out.len();
         let mut row = 0;
         while row < rows {
-            row += match (D::Simd::REGISTERS, rows - row) {
-                (Registers::Many, 8..) => self.tile::<W, D, 8>(dots, row, out),
-                (_, 4..) => self.tile::<W, D, 4>(dots, row, out),
-                (_, 2..) => self.tile::<W, D, 2>(dots, row, out),
-                _ => self.tile::<W, D, 1>(dots, row, out),
+            let weights = self.weights;
+            let before = row;
+            row += match (D::Simd::REGISTERS, weights, rows - row) {
+                (Registers::Many, [a, b], 6..) => self.tile::<W, D, 2, 6>(dots, [a, b], row, out),
+                (Registers::Many, [a, b], 3..) => self.tile::<W, D, 2, 3>(dots, [a, b], row, out),
+                (Registers::Many, [a, b], _) => self.tile::<W, D, 2, 1>(dots, [a, b], row, out),
+                (_, [a, ..], 3..) => self.tile::<W, D, 1, 3>(dots, [a], row, out),
+                (_, [a, ..], _) => self.tile::<W, D, 1, 1>(dots, [a], row, out),
+                (_, [], _) => unreachable!("there is a panel"),
             };
+            for lines in &self.ahead[..weights.len()] {
+                for line in &lines[before * lines.len() / rows..row * lines.len() / rows] {
+                    dots.simd().prefetch(line);
+                }
+            }
         }
     }
 
-    /// `R` rows from `first` on; `R`.
+    /// `R` rows from `first` on times `N` panels; `R`.
     #[inline(always)]
-    fn tile<W: Way, D: Dots, const R: usize>(
-        &self,
+    fn tile<W: Way, D: Dots, const N: usize, const R: usize>(
+        &mut self,
         dots: D,
+        weights: [&Unpacked; N],
         first: usize,
         out: &mut [&mut [f32]],
     ) -> usize {
         let simd = dots.simd();
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
-        let out = &mut out[first..];
-        let mut sums = [simd.splat(0.0); R];
-        if !self.is_first {
-            for r in 0..R {
-                sums[r] = read(simd, &out[r][self.panel * LANES..]);
+        let (out, kept) = (&mut out[first..], &mut self.sums[first..]);
+        let mut sums = [[simd.splat(0.0); N]; R];
+        for r in 0..R {
+            for n in 0..N {
+                match self.begin {
+                    Begin::AtZero => (),
+                    Begin::FromOut => sums[r][n] = read(simd, &out[r][(self.panel + n) * LANES..]),
+                    Begin::FromSums => sums[r][n] = simd.load(&kept[r][n]),
+                }
             }
         }
-        for run in 0..self.weights.runs {
-            let (groups, scales) = self.weights.run(simd, run);
+        for run in 0..weights[0].runs {
+            let mut scales = [weights[0].scales(simd, run); N];
+            for n in 1..N {
+                scales[n] = weights[n].scales(simd, run);
+            }
             let mut rows = [&activations[0][run]; R];
             for r in 0..R {
                 rows[r] = &activations[r][run];
             }
-            W::add(dots, &groups, &scales, rows, &mut sums);
+            W::add(
+                dots,
+                inlined!(|n: usize, g: usize| simd.load_words(&weights[n].groups[run][g])),
+                &scales,
+                rows,
+                &mut sums,
+            );
         }
         for r in 0..R {
-            write(sums[r], &mut out[r][self.panel * LANES..]);
+            for n in 0..N {
+                if self.ends {
+                    write(sums[r][n], &mut out[r][(self.panel + n) * LANES..]);
+                } else {
+                    sums[r][n].store(&mut kept[r][n]);
+                }
+            }
         }
         R
     }
@@ -366,7 +478,7 @@ fn quantise(isa: Isa, x: &[f32], starts: Starts, activations: &mut [Activations]
 
 #[inline(always)]
 fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut [Activations]) {
-    /// Adding 1.5 * 2^23 leaves no fraction bits: the sum is rounded to an integer, whose lower bits are the lower bits of the sum.
+    /// Adding 1.5 * 2^23 leaves no fraction bits: the sum is rounded to an integer.
     const ROUND: f32 = 12_582_912.0;
     let simd = dots.simd();
     let (runs, _) = x.as_chunks::<RUN>();
@@ -380,23 +492,16 @@ fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut 
         let (scale, inverse) =
             if largest <= 1e-30 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
         let (inverse, round) = (simd.splat(inverse), simd.splat(ROUND));
-        let mut quants = [0_u8; RUN];
-        for (half, x) in [low, high].into_iter().enumerate() {
-            let rounded = x.mul_add(inverse, round).to_array();
-            for i in 0..LANES {
-                quants[half * LANES + i] = rounded[i].to_bits() as u8;
-            }
-        }
+        let mut quants = [[0; LANES]; 2];
         let mut sums = [0; 2];
-        let (halves, _) = quants.as_chunks::<LANES>();
-        for half in 0..2 {
-            for i in 0..LANES {
-                sums[half] += i32::from(halves[half][i].cast_signed());
-            }
+        for (half, x) in [low, high].into_iter().enumerate() {
+            let rounded = x.mul_add(inverse, round) - round;
+            rounded.store_integers(&mut quants[half]);
+            sums[half] = rounded.sum() as i32;
         }
-        let (words, _) = quants.as_chunks();
+        let (words, _) = quants.as_flattened().as_chunks();
         for g in 0..GROUPS {
-            to.words[g] = i32::from_le_bytes(words[g]);
+            to.words[g] = i32::from_le_bytes(words[g].map(i8::cast_unsigned));
         }
         to.scale = scale + check;
         to.sum = (sums[0] + sums[1]) as f32;
@@ -413,16 +518,18 @@ fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut 
 }
 
 /// Runs of a panel as bytes, since unpacking them for each tile of rows would take longer than reading them again.
+///
+/// No vector of it straddles two cache lines.
+#[repr(C, align(64))]
 struct Unpacked {
-    runs: usize,
     groups: [[Line; GROUPS]; GROUP],
     scales: [[[f32; LANES]; 2]; GROUP],
     minima: [[f32; LANES]; GROUP],
+    runs: usize,
 }
 
 impl Unpacked {
-    #[inline(always)]
-    fn cleared() -> Self {
+    const fn cleared() -> Self {
         Self {
             runs: 0,
             groups: [[[0; 4 * LANES]; GROUPS]; GROUP],
@@ -456,13 +563,9 @@ impl Unpacked {
     }
 
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, run: usize) -> ([S::Words; GROUPS], Scales<S::Lanes>) {
-        let mut groups = [simd.splat_words(0); GROUPS];
-        for g in 0..GROUPS {
-            groups[g] = simd.load_words(&self.groups[run][g]);
-        }
+    fn scales<S: Simd>(&self, simd: S, run: usize) -> Scales<S::Lanes> {
         let [first, second] = &self.scales[run];
         let scales = [simd.load(first), simd.load(second)];
-        (groups, Scales { scales, minimum: simd.load(&self.minima[run]) })
+        Scales { scales, minimum: simd.load(&self.minima[run]) }
     }
 }

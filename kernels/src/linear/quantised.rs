@@ -29,8 +29,8 @@ pub trait Quants: Send + Sync + 'static {
     /// Lines for the runs of sixteen rows.
     const LINES: usize;
 
-    /// Whether quants have eight bits, too many for [`dot_small`](crate::simd::Dots::dot_small).
-    const ARE_BYTES: bool = false;
+    /// Bits of a quant.
+    const BITS: u32;
 
     /// Stores one row's.
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]);
@@ -53,7 +53,7 @@ pub struct SixBits;
 
 impl Quants for Bytes {
     const LINES: usize = GROUPS;
-    const ARE_BYTES: bool = true;
+    const BITS: u32 = 8;
 
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
         for (line, quants) in lines.iter_mut().zip(quants.as_chunks::<4>().0) {
@@ -73,6 +73,7 @@ impl Quants for Bytes {
 
 impl Quants for Nibbles {
     const LINES: usize = GROUPS / 2;
+    const BITS: u32 = 4;
 
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
         for (k, quant) in quants.iter().enumerate() {
@@ -96,6 +97,7 @@ impl Quants for Nibbles {
 
 impl Quants for FiveBits {
     const LINES: usize = Nibbles::LINES + 1;
+    const BITS: u32 = 5;
 
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
         let (nibbles, high) = lines.split_at_mut(Nibbles::LINES);
@@ -119,6 +121,7 @@ impl Quants for FiveBits {
 
 impl Quants for SixBits {
     const LINES: usize = Nibbles::LINES + 2;
+    const BITS: u32 = 6;
 
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
         let (nibbles, high) = lines.split_at_mut(Nibbles::LINES);
@@ -151,6 +154,7 @@ fn moved_to_four<W: Words>(words: W, from: u32) -> W {
 }
 
 /// The scales of a run of sixteen rows.
+#[derive(Clone, Copy)]
 pub struct Scales<L> {
     /// Of each half of the run; the first of both where a run has one.
     pub scales: [L; 2],
@@ -432,6 +436,14 @@ impl<B: Blocks> Quantised<B> {
         let (lines, _) = self.lines.as_chunks();
         let (fine, quants) = lines[index * Self::LINES..][..Self::LINES].split_at(Self::FINE_LINES);
         Block { halves, fine, quants }
+    }
+
+    /// The lines of some whole blocks of a panel that have these runs; none where there is no such panel.
+    pub fn lines_of(&self, panel: usize, runs: Range<usize>) -> &[Line] {
+        let first = panel * self.row_blocks + runs.start / Self::RUNS;
+        let count = (runs.end.div_ceil(Self::RUNS) - runs.start / Self::RUNS) * Self::LINES;
+        let (lines, _) = self.lines.as_chunks();
+        lines.get(first * Self::LINES..first * Self::LINES + count).unwrap_or_default()
     }
 
     /// The quants and scales of a run of a panel.

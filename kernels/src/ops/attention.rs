@@ -224,7 +224,7 @@ impl HeadRows {
                 // A tile reads several panels side by side, which the hardware's own prefetching follows badly.
                 let ahead = 2 * (key + BLOCK) * self.head_dim;
                 if let Some(block) = elements.get(ahead..ahead + 2 * BLOCK * self.head_dim) {
-                    let lines = block.as_chunks().0;
+                    let lines = block.as_chunks::<LANES>().0;
                     for line in lines.iter().step_by(CACHE_LINE / (LANES * E::BYTES)) {
                         simd.prefetch(line);
                     }

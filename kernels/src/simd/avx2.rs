@@ -6,6 +6,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
+use super::pairs::{Pairs, pairs_of_bytes};
 use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
 
 /// Proof of AVX2, FMA and F16C.
@@ -120,9 +121,9 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch<E>(self, line: &[E; LANES]) {
+    fn prefetch<L>(self, line: &L) {
         // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
     }
 
     #[inline(always)]
@@ -222,9 +223,31 @@ impl Lanes for Avx2Lanes {
     }
 
     #[inline(always)]
+    fn store_integers(self, to: &mut [i8; LANES]) {
+        // SAFETY: lanes prove the features; `to` is sixteen bytes.
+        unsafe {
+            let low = _mm256_cvtps_epi32(self.0[0]);
+            let high = _mm256_cvtps_epi32(self.0[1]);
+            // Packing works on each half of a register: eight of the first lanes and the last, with those between them swapped.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
+            let bytes = _mm_packs_epi16(
+                _mm256_castsi256_si128(words),
+                _mm256_extracti128_si256::<1>(words),
+            );
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: lanes prove the features.
         unsafe { sum_eight(_mm256_add_ps(self.0[0], self.0[1])) }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: lanes prove the features.
+        unsafe { largest_of_eight(_mm256_max_ps(self.0[0], self.0[1])) }
     }
 }
 
@@ -297,29 +320,25 @@ impl Dots for Avx2 {
 
     #[inline(always)]
     fn dot_small(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
-        /// Two products are at most 2 * 63 * 127 and fit 16 bits.
-        #[inline(always)]
-        unsafe fn dot(sums: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
-            // SAFETY: the caller proves the features.
-            unsafe { add_pairs(sums, _mm256_maddubs_epi16(weights, activations)) }
-        }
-        halves!(Avx2Words: dot(sums, weights, activations))
+        // Two products are at most 2 * 63 * 127.
+        weights.pairs(activations).add_to(sums, 1)
     }
 
     #[inline(always)]
     fn dot_biased(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
-        /// The instruction takes an unsigned factor: the weight's size, while its sign goes to the activation. Two products are at most
-        /// 2 * 128 * 127 and fit 16 bits.
-        #[inline(always)]
-        unsafe fn dot(sums: __m256i, weights: __m256i, activations: __m256i) -> __m256i {
-            // SAFETY: the caller proves the features.
-            unsafe {
-                let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(i8::MIN));
-                let activations = _mm256_sign_epi8(activations, weights);
-                add_pairs(sums, _mm256_maddubs_epi16(_mm256_abs_epi8(weights), activations))
-            }
-        }
-        halves!(Avx2Words: dot(sums, weights, activations))
+        // Two products are at most 2 * 128 * 127.
+        let (sizes, signs) = weights.sizes_and_signs();
+        sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
+    }
+
+    #[inline(always)]
+    fn dots<const BITS: u32, const G: usize, const N: usize, const R: usize>(
+        self,
+        weights: impl Fn(usize, usize) -> Avx2Words,
+        activations: [&[i32; G]; R],
+        sums: &mut [[Avx2Words; N]; R],
+    ) {
+        pairs_of_bytes::<_, BITS, G, N, R>(self, weights, activations, sums);
     }
 
     #[inline(always)]
@@ -328,15 +347,41 @@ impl Dots for Avx2 {
     }
 }
 
-/// Adds each two neighbours of sixteen bits to a sum.
-///
-/// # Safety
-///
-/// The CPU must have AVX2.
-#[inline(always)]
-unsafe fn add_pairs(sums: __m256i, pairs: __m256i) -> __m256i {
-    // SAFETY: the caller proves the feature.
-    unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) }
+impl Pairs for Avx2Words {
+    #[inline(always)]
+    fn pairs(self, activations: Self) -> Self {
+        halves!(Avx2Words: _mm256_maddubs_epi16(self, activations))
+    }
+
+    #[inline(always)]
+    fn sizes_and_signs(self) -> (Self, Self) {
+        // SAFETY: words prove the features.
+        let highest = Self([unsafe { _mm256_set1_epi8(i8::MIN) }; 2]);
+        let signed = halves!(Avx2Words: _mm256_xor_si256(self, highest));
+        (halves!(Avx2Words: _mm256_abs_epi8(signed)), signed)
+    }
+
+    #[inline(always)]
+    fn with_signs(self, signs: Self) -> Self {
+        halves!(Avx2Words: _mm256_sign_epi8(self, signs))
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, other: Self) -> Self {
+        halves!(Avx2Words: _mm256_add_epi16(self, other))
+    }
+
+    #[inline(always)]
+    fn add_to(self, sums: Self, factor: i16) -> Self {
+        #[inline(always)]
+        unsafe fn add(pairs: __m256i, sums: __m256i, factor: __m256i) -> __m256i {
+            // SAFETY: the caller proves the features.
+            unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, factor)) }
+        }
+        // SAFETY: words prove the features.
+        let factor = Self([unsafe { _mm256_set1_epi16(factor) }; 2]);
+        halves!(Avx2Words: add(self, sums, factor))
+    }
 }
 
 impl Dots for AvxVnni {
@@ -391,5 +436,20 @@ pub unsafe fn sum_eight(eight: __m256) -> f32 {
         let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// The largest of eight lanes, by halves.
+///
+/// # Safety
+///
+/// The CPU must have AVX.
+#[inline(always)]
+pub unsafe fn largest_of_eight(eight: __m256) -> f32 {
+    // SAFETY: the caller proves the feature.
+    unsafe {
+        let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
     }
 }

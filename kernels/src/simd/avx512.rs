@@ -6,7 +6,8 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::avx2::{count, sum_eight};
+use super::avx2::{count, largest_of_eight, sum_eight};
+use super::pairs::{Pairs, pairs_of_bytes};
 use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
 
 /// Proof of AVX-512 Foundation and its instructions for bytes and words (BW).
@@ -98,9 +99,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch<E>(self, line: &[E; LANES]) {
+    fn prefetch<L>(self, line: &L) {
         // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
     }
 
     #[inline(always)]
@@ -178,11 +179,29 @@ impl Lanes for Avx512Lanes {
     }
 
     #[inline(always)]
+    fn store_integers(self, to: &mut [i8; LANES]) {
+        // SAFETY: lanes prove the feature; `to` is sixteen bytes.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: lanes prove the feature, which implies AVX.
         unsafe {
             let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
             sum_eight(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: lanes prove the feature, which implies AVX.
+        unsafe {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
+            largest_of_eight(_mm256_max_ps(_mm512_castps512_ps256(self.0), high))
         }
     }
 }
@@ -253,8 +272,8 @@ impl Dots for Avx512 {
         weights: Avx512Words,
         activations: Avx512Words,
     ) -> Avx512Words {
-        // SAFETY: `self` proves the features. Two products are at most 2 * 63 * 127 and fit 16 bits.
-        Avx512Words(unsafe { add_pairs(sums.0, _mm512_maddubs_epi16(weights.0, activations.0)) })
+        // Two products are at most 2 * 63 * 127.
+        weights.pairs(activations).add_to(sums, 1)
     }
 
     #[inline(always)]
@@ -264,15 +283,19 @@ impl Dots for Avx512 {
         weights: Avx512Words,
         activations: Avx512Words,
     ) -> Avx512Words {
-        // The instruction takes an unsigned factor: the weight's size, while its sign goes to the activation.
-        // SAFETY: `self` proves the features. Two products are at most 2 * 128 * 127 and fit 16 bits.
-        Avx512Words(unsafe {
-            let weights = _mm512_xor_si512(weights.0, _mm512_set1_epi8(i8::MIN));
-            let negative = _mm512_movepi8_mask(weights);
-            let zero = _mm512_setzero_si512();
-            let activations = _mm512_mask_sub_epi8(activations.0, negative, zero, activations.0);
-            add_pairs(sums.0, _mm512_maddubs_epi16(_mm512_abs_epi8(weights), activations))
-        })
+        // Two products are at most 2 * 128 * 127.
+        let (sizes, signs) = weights.sizes_and_signs();
+        sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
+    }
+
+    #[inline(always)]
+    fn dots<const BITS: u32, const G: usize, const N: usize, const R: usize>(
+        self,
+        weights: impl Fn(usize, usize) -> Avx512Words,
+        activations: [&[i32; G]; R],
+        sums: &mut [[Avx512Words; N]; R],
+    ) {
+        pairs_of_bytes::<_, BITS, G, N, R>(self, weights, activations, sums);
     }
 
     #[inline(always)]
@@ -281,15 +304,44 @@ impl Dots for Avx512 {
     }
 }
 
-/// Adds each two neighbours of sixteen bits to a sum.
-///
-/// # Safety
-///
-/// The CPU must have AVX-512 BW.
-#[inline(always)]
-unsafe fn add_pairs(sums: __m512i, pairs: __m512i) -> __m512i {
-    // SAFETY: the caller proves the feature.
-    unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))) }
+impl Pairs for Avx512Words {
+    #[inline(always)]
+    fn pairs(self, activations: Self) -> Self {
+        // SAFETY: words prove the features.
+        Self(unsafe { _mm512_maddubs_epi16(self.0, activations.0) })
+    }
+
+    #[inline(always)]
+    fn sizes_and_signs(self) -> (Self, Self) {
+        // SAFETY: words prove the features.
+        unsafe {
+            let signed = _mm512_xor_si512(self.0, _mm512_set1_epi8(i8::MIN));
+            (Self(_mm512_abs_epi8(signed)), Self(signed))
+        }
+    }
+
+    #[inline(always)]
+    fn with_signs(self, signs: Self) -> Self {
+        // SAFETY: words prove the features. Where a sign is 0 so is the factor.
+        Self(unsafe {
+            let negative = _mm512_movepi8_mask(signs.0);
+            _mm512_mask_sub_epi8(self.0, negative, _mm512_setzero_si512(), self.0)
+        })
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, other: Self) -> Self {
+        // SAFETY: words prove the features.
+        Self(unsafe { _mm512_add_epi16(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn add_to(self, sums: Self, factor: i16) -> Self {
+        // SAFETY: words prove the features.
+        Self(unsafe {
+            _mm512_add_epi32(sums.0, _mm512_madd_epi16(self.0, _mm512_set1_epi16(factor)))
+        })
+    }
 }
 
 impl Dots for Avx512Vnni {

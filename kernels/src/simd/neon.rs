@@ -150,10 +150,10 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn prefetch<E>(self, line: &[E; LANES]) {
+    fn prefetch<L>(self, line: &L) {
         // SAFETY: a prefetch reads nothing that the program can see.
         unsafe {
-            asm!("prfm pldl2keep, [{}]", in(reg) line.as_ptr(), options(readonly, nostack, preserves_flags));
+            asm!("prfm pldl2keep, [{}]", in(reg) line, options(readonly, nostack, preserves_flags));
         }
     }
 
@@ -186,6 +186,17 @@ operator!(Sub, sub, vsubq_f32);
 operator!(Mul, mul, vmulq_f32);
 operator!(Div, div, vdivq_f32);
 
+/// Like x86's `maxps`, unlike `vmaxq_f32`, which treats NaN and zeros differently.
+///
+/// # Safety
+///
+/// The CPU must have Advanced SIMD.
+#[inline(always)]
+unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    // SAFETY: the caller proves the feature.
+    unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
+}
+
 impl Lanes for NeonLanes {
     #[inline(always)]
     fn mul_add(self, factor: Self, term: Self) -> Self {
@@ -194,12 +205,6 @@ impl Lanes for NeonLanes {
 
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        /// Like x86's `maxps`, unlike `vmaxq_f32`, which treats NaN and zeros differently.
-        #[inline(always)]
-        unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-            // SAFETY: the caller proves the feature.
-            unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }
-        }
         quarters!(larger(self, other))
     }
 
@@ -261,6 +266,29 @@ impl Lanes for NeonLanes {
             vst1q_f32(to.add(4), self.0[1]);
             vst1q_f32(to.add(8), self.0[2]);
             vst1q_f32(to.add(12), self.0[3]);
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        // SAFETY: lanes prove the feature.
+        unsafe {
+            let four = larger(larger(a, c), larger(b, d));
+            let two = larger(four, vextq_f32::<2>(four, four));
+            vgetq_lane_f32::<0>(larger(two, vextq_f32::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    fn store_integers(self, to: &mut [i8; LANES]) {
+        let [a, b, c, d] = self.0;
+        // SAFETY: lanes prove the feature; `to` is sixteen bytes.
+        unsafe {
+            let eight = |low, high| {
+                vcombine_s16(vmovn_s32(vcvtnq_s32_f32(low)), vmovn_s32(vcvtnq_s32_f32(high)))
+            };
+            vst1q_s8(to.as_mut_ptr(), vcombine_s8(vmovn_s16(eight(a, b)), vmovn_s16(eight(c, d))));
         }
     }
 

@@ -57,7 +57,7 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch<E>(self, _line: &[E; LANES]) {}
+    fn prefetch<L>(self, _line: &L) {}
 
     #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
@@ -132,6 +132,11 @@ impl Lanes for ScalarLanes {
     #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         *to = self.0;
+    }
+
+    #[inline(always)]
+    fn store_integers(self, to: &mut [i8; LANES]) {
+        *to = self.0.map(|integer| integer as i8);
     }
 
     #[inline(always)]

@@ -1,0 +1,73 @@
+//! Products of bytes on x86 without VNNI: an instruction multiplies unsigned bytes by signed ones and adds each two neighbours to 16 bits,
+//! where the sum saturates. Weights of few bits leave room for several sums. Those of eight are multiplied by their size, at most 128, while
+//! their sign goes to the activation.
+
+use super::{Dots, Simd, Words, WordsOf};
+
+/// Words as pairs of 16 bits.
+pub trait Pairs: Words {
+    /// The products of unsigned bytes by signed ones, of which each two neighbours are added. They must fit 16 bits.
+    fn pairs(self, activations: Self) -> Self;
+
+    /// Bytes that stand for 128 less: how large they are, and words whose bytes have their signs.
+    fn sizes_and_signs(self) -> (Self, Self);
+
+    /// Bytes, negated where those of `signs` are negative; anything where those are 0.
+    fn with_signs(self, signs: Self) -> Self;
+
+    /// Adds 16 bits to 16 bits.
+    fn add_pairs(self, other: Self) -> Self;
+
+    /// Adds each two neighbours of 16 bits, times `factor`, to a sum.
+    fn add_to(self, sums: Self, factor: i16) -> Self;
+}
+
+/// As [`Dots::dots`].
+#[inline(always)]
+pub fn pairs_of_bytes<D, const BITS: u32, const G: usize, const N: usize, const R: usize>(
+    dots: D,
+    weights: impl Fn(usize, usize) -> WordsOf<D>,
+    activations: [&[i32; G]; R],
+    sums: &mut [[WordsOf<D>; N]; R],
+) where
+    D: Dots<Simd: Simd<Words: Pairs>>,
+{
+    let simd = dots.simd();
+    let mut local = *sums;
+    if BITS == 8 {
+        for g in 0..G {
+            for n in 0..N {
+                let (sizes, signs) = weights(n, g).sizes_and_signs();
+                for r in 0..R {
+                    let activations = simd.splat_words(activations[r][g]);
+                    let products = sizes.pairs(activations.with_signs(signs));
+                    local[r][n] = products.add_to(local[r][n], 1);
+                }
+            }
+        }
+    } else {
+        // Two products of weights of `BITS` bits are at most 254 times the largest.
+        let room = 32767 / (254 * ((1 << BITS) - 1));
+        let mut g = 0;
+        while g < G {
+            let end = if g + room < G { g + room } else { G };
+            let mut pairs = [[simd.splat_words(0); N]; R];
+            while g < end {
+                for n in 0..N {
+                    let group = weights(n, g);
+                    for r in 0..R {
+                        let activations = simd.splat_words(activations[r][g]);
+                        pairs[r][n] = pairs[r][n].add_pairs(group.pairs(activations));
+                    }
+                }
+                g += 1;
+            }
+            for r in 0..R {
+                for n in 0..N {
+                    local[r][n] = pairs[r][n].add_to(local[r][n], 1);
+                }
+            }
+        }
+    }
+    *sums = local;
+}

@@ -274,11 +274,15 @@ fn values_that_are_none() -> Checked {
             file.set("lfm2.attention.head_count_kv", i32_array(&vec![0; count]));
         })?;
     }
-    // As many layers as may be, of which two are there.
+    // More layers than are there; and as many as a model may have, each of which a fuzzer's file had looked for.
     let mut file = GgufFile::model();
-    file.set("lfm2.block_count", u32_value(1 << 16));
+    file.set("lfm2.block_count", u32_value(3));
     file.set("lfm2.attention.head_count_kv", u32_value(1));
     folder(&file).refused("layers", "no tensor", &["model.layers.2."])?;
+    refused("layers", "lfm2.block_count is 65536: expected at most", |file| {
+        file.set("lfm2.block_count", u32_value(1 << 16));
+        file.set("lfm2.attention.head_count_kv", u32_value(1));
+    })?;
     refused("no layers", "has no lfm2.block_count: expected 1 to 2^24", |file| {
         file.unset("lfm2.block_count");
     })

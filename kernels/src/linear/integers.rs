@@ -135,7 +135,9 @@ impl<B: Blocks> Integers<'_, B> {
             }
         }
         for (i, activations) in activations.iter().enumerate() {
-            let (mut groups, mut scales) = cleared(simd);
+            let zero = simd.splat(0.0);
+            let mut groups = [[simd.splat_words(0); GROUPS]; N];
+            let mut scales = [Scales { scales: [zero; 2], minimum: zero }; N];
             for n in 0..N {
                 (groups[n], scales[n]) = self.weights.run(simd, panel + n, first_run + i);
             }
@@ -234,13 +236,6 @@ impl<B: Blocks> Integers<'_, B> {
             }
         }
     }
-}
-
-/// Room for a run of some panels.
-#[inline(always)]
-fn cleared<S: Simd, const N: usize>(simd: S) -> ([[S::Words; GROUPS]; N], [Scales<S::Lanes>; N]) {
-    let zero = simd.splat(0.0);
-    ([[simd.splat_words(0); GROUPS]; N], [Scales { scales: [zero; 2], minimum: zero }; N])
 }
 
 /// How the products of a run are added: several formats share a way.

@@ -3,7 +3,9 @@
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
-use lfm2_benches::{Case, Extent, Measurement, Options, Report, Session, Work, Workload, time};
+use lfm2_benches::{
+    Case, Extent, Measurement, Options, Report, Session, Stored, Work, Workload, time,
+};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, LayerKind, Logits, Model, Scratch, Sequence, State, Synthetic};
@@ -16,17 +18,22 @@ fn main() {
 
 fn run(options: Options) {
     let mut session = Session::new(options);
-    let formats: &[WeightFormat] = match session.options.extent() {
-        Extent::Quick => &[WeightFormat::F32],
-        Extent::Usual => &[WeightFormat::F32, WeightFormat::Bf16],
-        Extent::Full => &[WeightFormat::F32, WeightFormat::Bf16, WeightFormat::F16],
+    const F32: Stored = Stored::plain(WeightFormat::F32);
+    const BF16: Stored = Stored::plain(WeightFormat::Bf16);
+    const F16: Stored = Stored::plain(WeightFormat::F16);
+    const Q8_0: Stored = Stored::int8(WeightFormat::Q8_0);
+    const Q4_0: Stored = Stored::int8(WeightFormat::Q4_0);
+    let formats: &[Stored] = match session.options.extent() {
+        Extent::Quick => &[F32, Q4_0],
+        Extent::Usual => &[F32, BF16, Q8_0, Q4_0],
+        Extent::Full => &[F32, BF16, F16, Q8_0, Q4_0],
     };
     let states = RefCell::default();
     let mut measurements = Vec::new();
-    for &format in formats {
+    for &stored in formats {
         // One model at a time is in memory.
         let model = OnceCell::new();
-        let cases = cases(&session.options, format, &model, &states);
+        let cases = cases(&session.options, stored, &model, &states);
         measurements.extend(session.measure(Duration::from_millis(2500), cases));
     }
     session.finish();
@@ -43,7 +50,7 @@ fn config() -> Config {
 
 fn cases<'a>(
     options: &Options,
-    format: WeightFormat,
+    stored: Stored,
     model: &'a OnceCell<Model>,
     states: &'a RefCell<Vec<Snapshot>>,
 ) -> Vec<Case<'a>> {
@@ -61,13 +68,16 @@ fn cases<'a>(
             cases.push(Case {
                 op: "model",
                 isa,
-                format: format.name(),
+                format: stored.name(),
                 shape,
-                work: work(format, context, rows),
+                work: work(stored, context, rows),
                 prepare: Box::new(move || {
                     let model = model.get_or_init(|| {
-                        Model::new(config(), &Synthetic::new(1, format))
-                            .expect("synthetic weights have every tensor")
+                        let source = Synthetic::new(1, stored.format);
+                        let mut model = Model::new(config(), &source)
+                            .expect("synthetic weights have every tensor");
+                        model.set_activations(stored.activations);
+                        model
                     });
                     Box::new(Forward::new(model, states, context, rows))
                 }),
@@ -77,7 +87,7 @@ fn cases<'a>(
     cases
 }
 
-fn work(format: WeightFormat, context: usize, rows: usize) -> Work {
+fn work(stored: Stored, context: usize, rows: usize) -> Work {
     let config = config();
     let (width, key_value_width) = (config.hidden_size, config.key_value_width());
     let (conv_layers, attention_layers) =
@@ -92,7 +102,7 @@ fn work(format: WeightFormat, context: usize, rows: usize) -> Work {
     Work {
         rows,
         operations: (2 * (rows * weights + head) + attention) as u64,
-        bytes: (format.bytes(weights + head) + 4 * cache) as u64,
+        bytes: (stored.format.bytes(weights + head) + 4 * cache) as u64,
     }
 }
 
@@ -197,12 +207,12 @@ impl Speed {
 fn print(measurements: &[Measurement], speeds: &[Speed]) {
     println!("\nthe whole LFM2-350M, {} threads", rayon::current_num_threads());
     println!(
-        "{:10}{:8}{:14}{:>12}{:>14}{:>12}{:>10}",
+        "{:13}{:11}{:14}{:>12}{:>14}{:>12}{:>10}",
         "", "format", "", "time", "tokens/s", "Gflop/s", "GB/s"
     );
     for (measurement, speed) in measurements.iter().zip(speeds) {
         println!(
-            "{:10}{:8}{:14}{:>12}{:>14.1}{:>12.1}{:>10.1}",
+            "{:13}{:11}{:14}{:>12}{:>14.1}{:>12.1}{:>10.1}",
             measurement.isa,
             measurement.format,
             measurement.shape,

@@ -1,5 +1,5 @@
 use lfm2_harness::machine::Machine;
-use lfm2_kernels::linear::{Matrix, WeightFormat};
+use lfm2_kernels::linear::{Activations, Matrix, WeightFormat};
 use lfm2_kernels::model::{Synthetic, Tensors};
 
 /// Seeded values with variance 1, of either sign.
@@ -15,11 +15,53 @@ pub fn beyond_cache() -> usize {
     (TIMES_THE_LAST_CACHE * largest).max(LEAST) as usize
 }
 
+/// How the weights of a case are stored, and how they meet activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// In what they are stored.
+    pub format: WeightFormat,
+    /// Of a choice for quantised weights alone.
+    pub activations: Activations,
+}
+
+impl Stored {
+    /// Weights that meet activations as they are.
+    pub const fn plain(format: WeightFormat) -> Self {
+        Self { format, activations: Activations::F32 }
+    }
+
+    /// Quantised weights that meet quantised activations.
+    pub const fn int8(format: WeightFormat) -> Self {
+        Self { format, activations: Activations::Int8 }
+    }
+
+    /// The name of the format, and `_int8` after it where activations are quantised.
+    pub const fn name(self) -> &'static str {
+        match (self.activations, self.format) {
+            (Activations::Int8, WeightFormat::Q8_0) => "q8_0_int8",
+            (Activations::Int8, WeightFormat::Q4_0) => "q4_0_int8",
+            (Activations::Int8, WeightFormat::Q4_1) => "q4_1_int8",
+            (Activations::Int8, WeightFormat::Q5_0) => "q5_0_int8",
+            (Activations::Int8, WeightFormat::Q5_1) => "q5_1_int8",
+            (Activations::Int8, WeightFormat::Q4K) => "q4_k_int8",
+            (Activations::Int8, WeightFormat::Q5K) => "q5_k_int8",
+            (Activations::Int8, WeightFormat::Q6K) => "q6_k_int8",
+            (_, format) => format.name(),
+        }
+    }
+}
+
 /// Copies of a random weight matrix, as many as are together beyond any cache.
-pub fn matrices(format: WeightFormat, outputs: usize, inputs: usize) -> Vec<Matrix> {
+pub fn matrices(stored: Stored, outputs: usize, inputs: usize) -> Vec<Matrix> {
+    let Stored { format, activations } = stored;
     let source = Synthetic::new(1, format);
     let tensor = source.tensor("weight", &[outputs, inputs]).ok().flatten();
     let bytes = tensor.expect("synthetic weights have every tensor").bytes;
     let copies = beyond_cache().div_ceil(bytes.len());
-    (0..copies).map(|_| Matrix::from_le_bytes(format, outputs, inputs, &bytes)).collect()
+    let matrix = || {
+        let mut matrix = Matrix::from_le_bytes(format, outputs, inputs, &bytes);
+        matrix.set_activations(activations);
+        matrix
+    };
+    (0..copies).map(|_| matrix()).collect()
 }

@@ -42,7 +42,7 @@ mod session;
 mod spread;
 
 pub use case::{Case, Work, Workload};
-pub use data::{beyond_cache, matrices, values};
+pub use data::{Stored, beyond_cache, matrices, values};
 pub use options::{Extent, Options};
 pub use report::{Report, SCHEMA_VERSION, time};
 pub use session::{Measurement, Session};

@@ -247,7 +247,7 @@ impl Weights {
             WeightFormat::Q6K => (&[208], 192..208),
             _ => (&[0], 0..0),
         };
-        let values = data.values(&format!("{name} scales"), count * halves.len());
+        let scales = data.stream(&format!("{name} scales"));
         let mut bytes: Vec<u8> =
             (0..count * size).map(|i| bits.bits(i as u64 ^ 1 << 40) as u8).collect();
         for (i, block) in bytes.chunks_exact_mut(size).enumerate() {
@@ -268,7 +268,7 @@ impl Weights {
                 _ => (),
             }
             for (half, &at) in halves.iter().enumerate() {
-                let value = f16::from_f32(values[i * halves.len() + half]);
+                let value = f16::from_f32(data.fill.value(scales, i * halves.len() + half));
                 block[at..at + 2].copy_from_slice(&value.to_le_bytes());
             }
         }

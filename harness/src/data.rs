@@ -256,6 +256,13 @@ mod tests {
                     continue;
                 }
                 for (name, found) in alignments {
+                    // Rows of whole blocks.
+                    let is_whole = (op.name.starts_with("linear_q") && name == "x")
+                        || (op.name.starts_with("embedding_q") && name == "out");
+                    if is_whole && place == Place::GuardedEnd {
+                        assert_eq!(found, [0].into(), "{} {name}, {place:?}", op.name);
+                        continue;
+                    }
                     assert_eq!(found, expected, "{} {name}, {place:?}", op.name);
                 }
             }

@@ -56,7 +56,9 @@ of_blocks!(Q6_K, "q6_k", Q6K);
 
 fn fixed_shapes_of_blocks() -> Vec<Shape> {
     let tails = (1..=33).map(|size| Shape::from([1 + size % 3, size, 1 + size % 2]));
-    [Shape::from([0, 5, 1])].into_iter().chain(tails).collect()
+    // A result that begins anywhere within a vector.
+    let more = (1..=32).map(|tokens| Shape::from([tokens, 3, 1]));
+    [Shape::from([0, 5, 1])].into_iter().chain(tails).chain(more).collect()
 }
 
 fn fixed_shapes() -> Vec<Shape> {

@@ -106,14 +106,14 @@ fn fixed_shapes_of_blocks(block: usize) -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 1, 7, 0])];
     // Every tail of the outputs, with every height of a tile.
     for outputs in 1..=33 {
-        shapes.push([1 + outputs % 13, 1 + outputs % 2, outputs, outputs % 2].into());
+        shapes.push([1 + outputs % 13, 1 + outputs % 2, outputs, 1].into());
     }
     for rows in 2..=15 {
-        shapes.push([rows, 1, 17, 0].into());
+        shapes.push([rows, 1, 17, 1].into());
     }
     // One row takes two or four panels at once.
     for outputs in [32, 48, 63, 65, 81] {
-        shapes.push([1, 1, outputs, 0].into());
+        shapes.push([1, 1, outputs, 1].into());
     }
     // Where chains are cut, and where the next runs are quantised.
     for inputs in [256, 288, 32 * RUNS[0], 32 * (RUNS[0] + 1)] {

@@ -484,8 +484,13 @@ fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut 
         let largest = low.abs().max(high.abs()).largest();
         // Zero, but NaN where infinity or NaN was multiplied.
         let check = low.mul_add(zero, high * zero).sum();
-        let (scale, inverse) =
-            if largest <= 1e-30 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+        let is_finite = check == 0.0;
+        let (low, high) = if is_finite { (low, high) } else { (zero, zero) };
+        let (scale, inverse) = if largest > 1e-30 && is_finite {
+            (largest / 127.0, 127.0 / largest)
+        } else {
+            (0.0, 0.0)
+        };
         let (inverse, round) = (simd.splat(inverse), simd.splat(ROUND));
         let mut quants = [[0; LANES]; 2];
         let mut sums = [0; 2];

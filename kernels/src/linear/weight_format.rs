@@ -68,7 +68,7 @@ impl WeightFormat {
     ];
 
     /// The name in lower case, such as `bf16`, `q4_0` or `q4_k`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",

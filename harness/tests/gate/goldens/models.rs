@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use approx::abs_diff_eq;
 use lfm2_harness::coverage::Coverage;
+use lfm2_harness::emulator;
 use lfm2_harness::golden::{Difference, GoldenFile, ModelGolden, NMSE_BOUND};
 use lfm2_harness::oracle::model::Oracle;
 use lfm2_harness::random_model::oracle_description;
@@ -37,9 +38,13 @@ pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
     {
         let coverage = Arc::clone(coverage);
         let name = stem(&file);
-        trials.push(Trial::test(format!("goldens::gguf::{name}"), move || {
+        // Two of the files have most formats, and both kinds of blocks.
+        let is_repeated =
+            emulator::is_at_work() && !name.contains("q4_0") && !name.contains("q4_k");
+        let trial = Trial::test(format!("goldens::gguf::{name}"), move || {
             compare(&file, &[Activations::F32, Activations::Int8], GGUF_SUITE, &coverage)
-        }));
+        });
+        trials.push(trial.with_ignored_flag(is_repeated));
     }
     for folder in entries("models") {
         let name = stem(&folder);

@@ -16,7 +16,7 @@ use crate::gate::Demand;
 const FIXED_SEED: u64 = 22287;
 
 /// How many random cases a quick run takes that does not say.
-pub const DEFAULT_CASES: u32 = 128;
+pub const DEFAULT_CASES: u32 = 64;
 
 /// How thorough a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,7 +33,7 @@ impl Depth {
     pub fn random_cases(self) -> u32 {
         match self {
             Self::Quick => DEFAULT_CASES,
-            Self::Full => 16 * DEFAULT_CASES,
+            Self::Full => 32 * DEFAULT_CASES,
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct CheckArguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     isa: Vec<Isa>,
 
-    /// Each fixed shape with two kinds of data, and 128 random cases of each operation: less than a minute; the default
+    /// Each fixed shape with two kinds of data, and 64 random cases of each operation: less than a minute; the default
     #[arg(long, conflicts_with = "full")]
     quick: bool,
 

@@ -32,8 +32,8 @@ pub trait Panels: Sync {
     /// What chains read: weights as stored, or widened.
     type Element: Element;
 
-    /// Inputs of a panel that are made ready at once in a buffer, or `None` if they are read where they are.
-    const BUFFERED: Option<usize>;
+    /// Whether a cut of a panel is made ready in a buffer, not read where it is.
+    const IS_BUFFERED: bool;
 
     /// Bytes of a panel.
     fn panel_bytes(&self) -> usize;
@@ -68,7 +68,7 @@ impl<E: Element> Elements<'_, E> {
 impl<E: Element> Panels for Elements<'_, E> {
     type Element = E;
 
-    const BUFFERED: Option<usize> = None;
+    const IS_BUFFERED: bool = false;
 
     fn panel_bytes(&self) -> usize {
         self.inputs * LANES * E::BYTES
@@ -92,7 +92,7 @@ impl<E: Element> Panels for Elements<'_, E> {
 impl<B: Blocks> Panels for Quantised<B> {
     type Element = f32;
 
-    const BUFFERED: Option<usize> = Some(CUT);
+    const IS_BUFFERED: bool = true;
 
     fn panel_bytes(&self) -> usize {
         Self::panel_bytes(self)
@@ -130,12 +130,11 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         /// Enough for a decoded batch; clearing the larger buffer would take longer than the batch.
         const FEW: usize = 16;
         let mut cleared;
-        let buffer: &mut [_] = match P::BUFFERED {
-            None => &mut [],
-            Some(_) => {
-                cleared = [[P::Element::default(); LANES]; ROW_PANELS * CUT];
-                &mut cleared
-            }
+        let buffer: &mut [_] = if P::IS_BUFFERED {
+            cleared = [[P::Element::default(); LANES]; ROW_PANELS * CUT];
+            &mut cleared
+        } else {
+            &mut []
         };
         match out {
             [out] => self.one_row(isa, x, first_panel, out, buffer),
@@ -161,9 +160,10 @@ impl<P: Panels> Chains<'_, P> {
         out: &mut [f32],
         buffer: &mut [Line<P::Element>],
     ) {
+        let step = if P::IS_BUFFERED { CUT } else { self.inputs };
         for (tile, out) in out.chunks_mut(ROW_PANELS * LANES).enumerate() {
-            for start in (0..self.inputs).step_by(P::BUFFERED.unwrap_or(self.inputs)) {
-                let end = self.inputs.min(start + P::BUFFERED.unwrap_or(self.inputs));
+            for start in (0..self.inputs).step_by(step) {
+                let end = self.inputs.min(start + step);
                 let panels = out.len().div_ceil(LANES);
                 let mut weights: [&[Line<P::Element>]; ROW_PANELS] = [&[]; ROW_PANELS];
                 self.read(
@@ -189,7 +189,7 @@ impl<P: Panels> Chains<'_, P> {
     ) {
         let mut rest = buffer;
         for (n, weights) in weights.iter_mut().enumerate() {
-            let (own, others) = rest.split_at_mut(P::BUFFERED.unwrap_or(0));
+            let (own, others) = rest.split_at_mut(if P::IS_BUFFERED { CUT } else { 0 });
             *weights = self.weights.read(isa, first_panel + n, inputs.clone(), own);
             rest = others;
         }

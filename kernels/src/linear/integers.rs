@@ -4,7 +4,10 @@
 use std::ops::Range;
 
 use super::multiply::{BLOCK_ROWS, Kernel};
-use super::quantised::{Blocks, GROUPS, Line, Quantised, Quants, RUN, Scales};
+use super::quantised::{
+    Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
+    Quantised, Quants, RUN, Scales, SixBits,
+};
 use crate::simd::slices::{inlined, read, write};
 use crate::simd::{
     Dots, Isa, LANES, Lanes, Registers, Simd, Words, WordsOf, dispatch, dispatch_dots,
@@ -12,7 +15,7 @@ use crate::simd::{
 
 /// A row's activations are a number of these: a run, quantised.
 #[derive(Clone, Copy, Default)]
-struct Activations {
+pub struct Activations {
     /// Four quants in each.
     words: [i32; GROUPS],
     /// What a quant of 1 stands for.
@@ -38,9 +41,9 @@ pub struct Integers<'a, B> {
 }
 
 /// The floats of the instruction set of `D`.
-type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
+pub type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
 
-impl<B: Blocks> Kernel for Integers<'_, B> {
+impl<B: Summed> Kernel for Integers<'_, B> {
     fn panel_bytes(&self) -> usize {
         self.weights.panel_bytes()
     }
@@ -72,7 +75,7 @@ impl<B: Blocks> Kernel for Integers<'_, B> {
     }
 }
 
-impl<B: Blocks> Integers<'_, B> {
+impl<B: Summed> Integers<'_, B> {
     const STARTS: Starts = Starts {
         offset: if B::Quants::BITS == 8 { None } else { Some(B::OFFSET) },
         of_each_half: B::HAS_TWO_SCALES,
@@ -141,35 +144,7 @@ impl<B: Blocks> Integers<'_, B> {
             for n in 0..N {
                 (groups[n], scales[n]) = self.weights.run(simd, panel + n, first_run + i);
             }
-            let row = [activations];
-            match (B::Quants::BITS, B::HAS_MINIMUM) {
-                (8, _) => {
-                    Plain::<8>::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
-                }
-                (6, _) => {
-                    TwoScales::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
-                }
-                (5, true) => WithMinimum::<5>::add(
-                    dots,
-                    inlined!(|n, g| groups[n][g]),
-                    &scales,
-                    row,
-                    &mut sums,
-                ),
-                (5, false) => {
-                    Plain::<5>::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
-                }
-                (_, true) => WithMinimum::<4>::add(
-                    dots,
-                    inlined!(|n, g| groups[n][g]),
-                    &scales,
-                    row,
-                    &mut sums,
-                ),
-                (_, false) => {
-                    Plain::<4>::add(dots, inlined!(|n, g| groups[n][g]), &scales, row, &mut sums)
-                }
-            }
+            B::Way::add(dots, inlined!(|n, g| groups[n][g]), &scales, [activations], &mut sums);
         }
         for n in 0..N {
             write(sums[0][n], &mut out[n * LANES..]);
@@ -224,22 +199,37 @@ impl<B: Blocks> Integers<'_, B> {
                             self.weights.lines_of(first_panel + panel + next, runs.clone())
                         }),
                     };
-                    match (B::Quants::BITS, B::HAS_MINIMUM) {
-                        (8, _) => tiles.run::<Plain<8>>(isa, out),
-                        (6, _) => tiles.run::<TwoScales>(isa, out),
-                        (5, true) => tiles.run::<WithMinimum<5>>(isa, out),
-                        (5, false) => tiles.run::<Plain<5>>(isa, out),
-                        (_, true) => tiles.run::<WithMinimum<4>>(isa, out),
-                        (_, false) => tiles.run::<Plain<4>>(isa, out),
-                    }
+                    tiles.run::<B::Way>(isa, out);
                 }
             }
         }
     }
 }
 
+/// A format whose products are added in some way.
+pub trait Summed: Blocks {
+    /// Which one.
+    type Way: Way;
+}
+
+macro_rules! summed {
+    ($($format:ident: $way:ty;)*) => {
+        $(impl Summed for $format { type Way = $way; })*
+    };
+}
+summed! {
+    Q8_0: Plain<{ Bytes::BITS }>;
+    Q4_0: Plain<{ Nibbles::BITS }>;
+    Q4_1: WithMinimum<{ Nibbles::BITS }>;
+    Q5_0: Plain<{ FiveBits::BITS }>;
+    Q5_1: WithMinimum<{ FiveBits::BITS }>;
+    Q4K: WithMinimum<{ Nibbles::BITS }>;
+    Q5K: WithMinimum<{ FiveBits::BITS }>;
+    Q6K: TwoScales;
+}
+
 /// How the products of a run are added: several formats share a way.
-trait Way {
+pub trait Way {
     /// Adds a run's products to the sums of `R` rows and `N` panels.
     fn add<D: Dots, const N: usize, const R: usize>(
         dots: D,
@@ -251,13 +241,13 @@ trait Way {
 }
 
 /// A run has one scale, and quants of `BITS` bits.
-struct Plain<const BITS: u32>;
+pub struct Plain<const BITS: u32>;
 
 /// A run has one scale and a minimum, and quants of `BITS` bits.
-struct WithMinimum<const BITS: u32>;
+pub struct WithMinimum<const BITS: u32>;
 
 /// Each half of a run has its scale; quants have six bits.
-struct TwoScales;
+pub struct TwoScales;
 
 impl<const BITS: u32> Way for Plain<BITS> {
     #[inline(always)]
@@ -314,7 +304,7 @@ impl Way for TwoScales {
                 words[r] = &rows[r].words.as_chunks().0[half];
             }
             let mut integers = starts::<D, N, R>(dots, rows, half);
-            dots.dots::<6, HALF, N, R>(
+            dots.dots::<{ SixBits::BITS }, HALF, N, R>(
                 inlined!(|n, g| weights(n, half * HALF + g)),
                 words,
                 &mut integers,

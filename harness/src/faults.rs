@@ -1,7 +1,7 @@
 //! Seeded faults: realistic bugs, switched on one at a time, each of which the gate must catch.
 //!
 //! A lane fault is an instruction set with one wrong verb, on which every operation runs unchanged; an operation's or a state's is a
-//! wrong twin in the [table of functions](Kernels); a line is one of a dozen wrong lines where nothing can be put between; a judge's
+//! wrong twin in the [table of functions](Kernels); a line is one of fifteen wrong lines where nothing can be put between; a judge's
 //! is a wrong comparator, bound or generator in the place of [`Judges`].
 
 use lfm2_kernels::Isa;

@@ -99,8 +99,8 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 
 const CUTS: &[usize] = &[254, 255, 256, 257, 258, 300, 511, 512, 513, 700, 767, 768, 769, 1100];
 
-/// Runs of activations that are quantised at once: of many rows, of one row, and of a longer one.
-const RUNS: [usize; 3] = [32, 352, 352 + 32];
+/// Runs of activations that are quantised at once: of many rows, and of one.
+const RUNS: [usize; 2] = [64, 352];
 
 fn fixed_shapes_of_blocks(block: usize) -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 1, 7, 0])];

@@ -474,6 +474,11 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
+    fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
+        self.0.prefetch_ahead(elements, index);
+    }
+
+    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         Simd::vectorize(self.0, kernel)
     }

@@ -89,6 +89,10 @@ pub trait Simd: Copy + Send + Sync {
     /// Asks for `line` to be brought near, into the second-level cache; a hint without effect on any result.
     fn prefetch<L>(self, line: &L);
 
+    /// Asks for element `index` of `elements` to be brought into the first-level cache, if there is such an element; a hint without effect on
+    /// any result.
+    fn prefetch_ahead<L>(self, elements: &[L], index: usize);
+
     /// Runs `kernel` with this instruction set enabled and the default floating-point environment.
     ///
     /// Everything that `kernel` calls must be `#[inline(always)]` to be compiled for it.

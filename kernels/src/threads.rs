@@ -5,6 +5,15 @@
 use crate::fault;
 use crate::simd::LANES;
 
+/// Runs `work` on a thread of the current pool. Work that is shared from there is taken up in about a microsecond; a thread from outside
+/// sleeps and is woken for each share.
+pub fn enter<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    if rayon::current_thread_index().is_some() || rayon::current_num_threads() == 1 {
+        return work();
+    }
+    rayon::scope(|_| work())
+}
+
 /// Calls `work` on runs of whole rows of `out`, in parallel, with the index of each run's first row.
 ///
 /// A run has at most `most` rows where there are threads to share with.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::multiply::{BLOCK_ROWS, Kernel};
+use super::multiply::{BLOCK_ROWS, Kernel, READ_AHEAD};
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::simd::slices::{read, write};
@@ -20,6 +20,9 @@ const STRIDE: usize = CUT + LANES;
 
 /// Panels that one row takes at once: a single chain would wait for each multiply-add.
 const ROW_PANELS: usize = 4;
+
+/// Inputs of a row for which a line is asked for at a time.
+const STEP: usize = 16;
 
 /// Panels of a tile at most, where there are several rows.
 const TILE_PANELS: usize = 3;
@@ -139,13 +142,9 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         match out {
             [out] => self.one_row(isa, x, first_panel, out, buffer),
             out if out.len() <= FEW => {
-                let mut packed = [[0.0; STRIDE]; FEW * CUTS];
-                self.many_rows(isa, x, first_panel, out, &mut packed, buffer);
+                self.many_rows::<{ FEW * CUTS }>(isa, x, first_panel, out, buffer);
             }
-            out => {
-                let mut packed = [[0.0; STRIDE]; BLOCK_ROWS * CUTS];
-                self.many_rows(isa, x, first_panel, out, &mut packed, buffer);
-            }
+            out => self.many_rows::<{ BLOCK_ROWS * CUTS }>(isa, x, first_panel, out, buffer),
         }
     }
 }
@@ -173,7 +172,7 @@ impl<P: Panels> Chains<'_, P> {
                     buffer,
                     &mut weights[..panels],
                 );
-                row_tile(isa, &x[start..end], &weights[..panels], start == 0, out);
+                row_tile::<P>(isa, &x[start..end], &weights[..panels], start == 0, out);
             }
         }
     }
@@ -195,16 +194,19 @@ impl<P: Panels> Chains<'_, P> {
         }
     }
 
-    /// Between two cuts each panel passes over all rows, which were copied to lie close.
-    fn many_rows(
+    /// Between two cuts each panel passes over all rows, which were copied to lie close: `COPIES` of them at most.
+    ///
+    /// Not inlined, so that the copies are on the stack for as long as they are used, and not in the frame of every task that waits.
+    #[inline(never)]
+    fn many_rows<const COPIES: usize>(
         &self,
         isa: Isa,
         x: &[f32],
         first_panel: usize,
         out: &mut [&mut [f32]],
-        packed: &mut [[f32; STRIDE]],
         buffer: &mut [Line<P::Element>],
     ) {
+        let mut packed = [[0.0; STRIDE]; COPIES];
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let tile_panels = panels_per_tile(isa);
         for group in (0..self.inputs).step_by(CUTS * CUT) {
@@ -236,26 +238,26 @@ impl<P: Panels> Chains<'_, P> {
 }
 
 /// Multiplies a row by panels, one to [`ROW_PANELS`] of them, from a cut's beginning on: adds to `out`, unless it `is_first`.
-fn row_tile<E: Element>(
+fn row_tile<P: Panels>(
     isa: Isa,
     x: &[f32],
-    weights: &[&[Line<E>]],
+    weights: &[&[Line<P::Element>]],
     is_first: bool,
     out: &mut [f32],
 ) {
     dispatch!(isa, simd => match weights.first_chunk::<ROW_PANELS>() {
-        Some(weights) => row_panels(simd, x, *weights, is_first, out),
+        Some(weights) => row_panels::<_, P, ROW_PANELS>(simd, x, *weights, is_first, out),
         None => for (weights, out) in weights.iter().zip(out.chunks_mut(LANES)) {
-            row_panels(simd, x, [weights], is_first, out);
+            row_panels::<_, P, 1>(simd, x, [weights], is_first, out);
         },
     });
 }
 
 #[inline(always)]
-fn row_panels<S: Simd, E: Element, const N: usize>(
+fn row_panels<S: Simd, P: Panels, const N: usize>(
     simd: S,
     x: &[f32],
-    weights: [&[Line<E>]; N],
+    weights: [&[Line<P::Element>]; N],
     is_first: bool,
     out: &mut [f32],
 ) {
@@ -266,20 +268,39 @@ fn row_panels<S: Simd, E: Element, const N: usize>(
         }
     }
     for start in (0..x.len()).step_by(CUT) {
-        let depth = CUT.min(x.len() - start);
-        let (row, _) = x[start..][..depth].as_chunks::<1>();
-        let mut panels: [&[Line<E>]; N] = [&[]; N];
-        for n in 0..N {
-            panels[n] = &weights[n][start..][..depth];
-        }
+        let end = x.len().min(start + CUT);
         let mut sums = [[simd.splat(0.0); N]; 1];
-        chain(simd, depth, SideBySide(row), panels, &mut sums);
+        for step in (start..end).step_by(STEP) {
+            let depth = STEP.min(end - step);
+            let (row, _) = x[step..][..depth].as_chunks::<1>();
+            let mut panels: [&[Line<P::Element>]; N] = [&[]; N];
+            for n in 0..N {
+                panels[n] = &weights[n][step..][..depth];
+                if !P::IS_BUFFERED {
+                    prefetch(simd, weights[n], step, N);
+                }
+            }
+            chain(simd, depth, SideBySide(row), panels, &mut sums);
+        }
         for n in 0..N {
             totals[n] = if is_first && start == 0 { sums[0][n] } else { totals[n] + sums[0][n] };
         }
     }
     for n in 0..N {
         write(totals[n], &mut out[n * LANES..]);
+    }
+}
+
+/// Asks for what a row will read some time after the [`STEP`] inputs from `step` on of a panel, one of `panels` side by side.
+#[inline(always)]
+fn prefetch<S: Simd, E: Element>(simd: S, panel: &[Line<E>], step: usize, panels: usize) {
+    let mut ahead = step + READ_AHEAD / ROW_PANELS / size_of::<Line<E>>();
+    if ahead >= panel.len() {
+        // The panels after this one are read beside it.
+        ahead += (panels - 1) * panel.len();
+    }
+    for i in (0..STEP).step_by(size_of::<Line<f32>>() / size_of::<Line<E>>()) {
+        simd.prefetch_ahead(panel, ahead + i);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::multiply::{BLOCK_ROWS, Kernel};
+use super::multiply::{BLOCK_ROWS, Call, Kernel};
 use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
@@ -30,7 +30,7 @@ pub struct Activations {
 const GROUP: usize = 16;
 
 /// Groups of runs that are quantised at once.
-const GROUPS_AT_ONCE: usize = 4;
+const GROUPS_AT_ONCE: usize = 2;
 
 /// Panels that share activations, where registers hold so many sums.
 const PANELS: usize = 2;
@@ -49,116 +49,104 @@ impl<B: Summed> Kernel for Integers<'_, B> {
     }
 
     fn run(&self, isa: Isa, x: &[f32], first_panel: usize, out: &mut [&mut [f32]]) {
-        /// Enough for a row of the smaller models: clearing a larger buffer would take longer than the row.
-        const FEW_RUNS: usize = 32;
-        /// Enough for a row of every published model.
-        const MANY_RUNS: usize = 352;
-        /// Enough for a decoded batch.
-        const FEW_ROWS: usize = 16;
-        match out {
-            [out] if self.weights.row_runs() <= FEW_RUNS => {
-                self.one_row(isa, x, first_panel, out, &mut [Activations::default(); FEW_RUNS]);
-            }
-            [out] => {
-                self.one_row(isa, x, first_panel, out, &mut [Activations::default(); MANY_RUNS]);
-            }
-            out if out.len() <= FEW_ROWS => {
-                let mut activations = [[Activations::default(); GROUP]; FEW_ROWS * GROUPS_AT_ONCE];
-                self.many_rows(isa, x, first_panel, out, &mut activations);
-            }
-            out => {
-                let mut activations =
-                    [[Activations::default(); GROUP]; BLOCK_ROWS * GROUPS_AT_ONCE];
-                self.many_rows(isa, x, first_panel, out, &mut activations);
-            }
+        /// Enough for a decoded batch; clearing the larger buffer would take longer than the batch.
+        const FEW: usize = 16;
+        if out.len() <= FEW {
+            self.many_rows::<{ FEW * GROUPS_AT_ONCE }>(isa, x, first_panel, out);
+        } else {
+            self.many_rows::<{ BLOCK_ROWS * GROUPS_AT_ONCE }>(isa, x, first_panel, out);
         }
     }
 }
 
-impl<B: Summed> Integers<'_, B> {
-    const STARTS: Starts = Starts {
+/// Multiplies one row by quantised weights: it reads them once, so they are unpacked in registers.
+pub fn one_row<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out: &mut [f32]) {
+    /// Enough for a row of the smaller models: clearing a larger buffer would take longer than the row.
+    const FEW: usize = 32;
+    /// Enough for a row of every published model.
+    const MANY: usize = 352;
+    if weights.row_runs() <= FEW {
+        row_in_groups(call, weights, x, out, &mut [Activations::default(); FEW]);
+    } else {
+        row_in_groups(call, weights, x, out, &mut [Activations::default(); MANY]);
+    }
+}
+
+/// Quantises as many runs at once as there is room for, once for all threads.
+fn row_in_groups<B: Summed>(
+    call: &Call,
+    weights: &Quantised<B>,
+    x: &[f32],
+    out: &mut [f32],
+    activations: &mut [Activations],
+) {
+    let most = activations.len();
+    for first_run in (0..weights.row_runs()).step_by(most) {
+        let end = weights.row_runs().min(first_run + most);
+        let activations = &mut activations[..end - first_run];
+        quantise(call.isa, &x[first_run * RUN..end * RUN], starts_of::<B>(), activations);
+        let bias = call.bias.filter(|_| end == weights.row_runs());
+        Call { bias, ..*call }.split(&Row { weights, activations, first_run }, x, out);
+    }
+}
+
+/// Some runs of one row, quantised.
+struct Row<'a, B> {
+    weights: &'a Quantised<B>,
+    activations: &'a [Activations],
+    first_run: usize,
+}
+
+impl<B: Summed> Kernel for Row<'_, B> {
+    fn panel_bytes(&self) -> usize {
+        self.weights.panel_bytes()
+    }
+
+    fn run(&self, isa: Isa, _x: &[f32], first_panel: usize, out: &mut [&mut [f32]]) {
+        let [out] = out else { unreachable!("there is one row") };
+        dispatch_dots!(isa, dots => self.panels(dots, first_panel, out));
+    }
+}
+
+impl<B: Summed> Row<'_, B> {
+    #[inline(always)]
+    fn panels<D: Dots>(&self, dots: D, first_panel: usize, out: &mut [f32]) {
+        let simd = dots.simd();
+        // One panel after another: a straight line through memory is read fastest.
+        for (panel, out) in (first_panel..).zip(out.chunks_mut(LANES)) {
+            let begin = if self.first_run == 0 { simd.splat(0.0) } else { read(simd, out) };
+            let mut sums = [[begin]];
+            for (run, activations) in (self.first_run..).zip(self.activations) {
+                self.weights.prefetch_ahead(simd, panel, run);
+                let (groups, scales) = self.weights.run(simd, panel, run);
+                B::Way::add(dots, inlined!(|_, g| groups[g]), &[scales], [activations], &mut sums);
+            }
+            write(sums[0][0], out);
+        }
+    }
+}
+
+/// At what sums begin with weights of a format.
+const fn starts_of<B: Summed>() -> Starts {
+    Starts {
         offset: if B::Quants::BITS == 8 { None } else { Some(B::OFFSET) },
         of_each_half: B::HAS_TWO_SCALES,
-    };
-
-    /// One row reads the weights once, so they are unpacked in registers.
-    fn one_row(
-        &self,
-        isa: Isa,
-        x: &[f32],
-        first_panel: usize,
-        out: &mut [f32],
-        activations: &mut [Activations],
-    ) {
-        let most = activations.len();
-        for (group, x) in x.chunks(most * RUN).enumerate() {
-            let activations = &mut activations[..x.len() / RUN];
-            quantise(isa, x, Self::STARTS, activations);
-            dispatch_dots!(isa, dots => {
-                self.row_panels(dots, activations, first_panel, group * most, out)
-            });
-        }
     }
+}
 
-    #[inline(always)]
-    fn row_panels<D: Dots>(
-        &self,
-        dots: D,
-        activations: &[Activations],
-        first_panel: usize,
-        first_run: usize,
-        out: &mut [f32],
-    ) {
-        let (tiles, rest) = out.as_chunks_mut::<{ PANELS * LANES }>();
-        let mut panel = first_panel;
-        for out in tiles {
-            self.row_tile::<D, PANELS>(dots, activations, panel, first_run, out);
-            panel += PANELS;
-        }
-        for out in rest.chunks_mut(LANES) {
-            self.row_tile::<D, 1>(dots, activations, panel, first_run, out);
-            panel += 1;
-        }
-    }
-
-    #[inline(always)]
-    fn row_tile<D: Dots, const N: usize>(
-        &self,
-        dots: D,
-        activations: &[Activations],
-        panel: usize,
-        first_run: usize,
-        out: &mut [f32],
-    ) {
-        let simd = dots.simd();
-        let mut sums = [[simd.splat(0.0); N]; 1];
-        if first_run > 0 {
-            for n in 0..N {
-                sums[0][n] = read(simd, &out[n * LANES..]);
-            }
-        }
-        for (i, activations) in activations.iter().enumerate() {
-            let zero = simd.splat(0.0);
-            let mut groups = [[simd.splat_words(0); GROUPS]; N];
-            let mut scales = [Scales { scales: [zero; 2], minimum: zero }; N];
-            for n in 0..N {
-                (groups[n], scales[n]) = self.weights.run(simd, panel + n, first_run + i);
-            }
-            B::Way::add(dots, inlined!(|n, g| groups[n][g]), &scales, [activations], &mut sums);
-        }
-        for n in 0..N {
-            write(sums[0][n], &mut out[n * LANES..]);
-        }
-    }
-
-    fn many_rows(
+impl<B: Summed> Integers<'_, B> {
+    /// Quantises some runs of all rows, `KEPT` groups of them at most, over which then each panel passes.
+    ///
+    /// Not inlined, so that they are on the stack for as long as they are used, and not in the frame of every task that waits.
+    #[inline(never)]
+    fn many_rows<const KEPT: usize>(
         &self,
         isa: Isa,
         x: &[f32],
         first_panel: usize,
         out: &mut [&mut [f32]],
-        activations: &mut [[Activations; GROUP]],
     ) {
+        let mut activations = [[Activations::default(); GROUP]; KEPT];
         let row_runs = self.weights.row_runs();
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let mut unpacked = [const { Unpacked::cleared() }; PANELS];
@@ -174,7 +162,7 @@ impl<B: Summed> Integers<'_, B> {
             for (runs, activations) in groups.clone().zip(activations.chunks_exact_mut(rows)) {
                 for (x, activations) in x.chunks_exact(row_runs * RUN).zip(activations) {
                     let x = &x[runs.start * RUN..runs.end * RUN];
-                    quantise(isa, x, Self::STARTS, &mut activations[..runs.len()]);
+                    quantise(isa, x, starts_of::<B>(), &mut activations[..runs.len()]);
                 }
             }
             for panel in (0..panels).step_by(most) {
@@ -188,9 +176,15 @@ impl<B: Summed> Integers<'_, B> {
                         first if first == start => Begin::FromOut,
                         _ => Begin::FromSums,
                     };
+                    let mut groups: [&[Groups]; PANELS] = [&[]; PANELS];
+                    for (n, unpacked) in unpacked.iter().enumerate() {
+                        let panel = first_panel + panel + n;
+                        groups[n] = unpacked.groups(self.weights, panel, runs.clone());
+                    }
                     let mut tiles = Tiles {
                         activations,
                         weights: unpacked,
+                        groups: &groups[..unpacked.len()],
                         begin,
                         ends: runs.end == end,
                         sums: &mut sums,
@@ -357,6 +351,7 @@ enum Begin {
 struct Tiles<'a> {
     activations: &'a [[Activations; GROUP]],
     weights: &'a [Unpacked],
+    groups: &'a [&'a [Groups]],
     begin: Begin,
     /// Whether the sums go to the output. Until then they stay close together, where the rows of an output are far apart.
     ends: bool,
@@ -376,17 +371,16 @@ impl Tiles<'_> {
         let rows = out.len();
         let mut row = 0;
         while row < rows {
-            let weights = self.weights;
             let before = row;
-            row += match (D::Simd::REGISTERS, weights, rows - row) {
-                (Registers::Many, [a, b], 6..) => self.tile::<W, D, 2, 6>(dots, [a, b], row, out),
-                (Registers::Many, [a, b], 3..) => self.tile::<W, D, 2, 3>(dots, [a, b], row, out),
-                (Registers::Many, [a, b], _) => self.tile::<W, D, 2, 1>(dots, [a, b], row, out),
-                (_, [a, ..], 3..) => self.tile::<W, D, 1, 3>(dots, [a], row, out),
-                (_, [a, ..], _) => self.tile::<W, D, 1, 1>(dots, [a], row, out),
-                (_, [], _) => unreachable!("there is a panel"),
+            row += match (D::Simd::REGISTERS, self.weights.len(), rows - row) {
+                (Registers::Many, 2, 6..) => self.tile::<W, D, 2, 6>(dots, row, out),
+                (Registers::Many, 2, 3..) => self.tile::<W, D, 2, 3>(dots, row, out),
+                (Registers::Many, 2, _) => self.tile::<W, D, 2, 1>(dots, row, out),
+                (_, 1, 3..) => self.tile::<W, D, 1, 3>(dots, row, out),
+                (_, 1, _) => self.tile::<W, D, 1, 1>(dots, row, out),
+                _ => unreachable!("a tile has as many panels as its sums have registers"),
             };
-            for lines in &self.ahead[..weights.len()] {
+            for lines in &self.ahead[..self.weights.len()] {
                 for line in &lines[before * lines.len() / rows..row * lines.len() / rows] {
                     dots.simd().prefetch(line);
                 }
@@ -399,11 +393,12 @@ impl Tiles<'_> {
     fn tile<W: Way, D: Dots, const N: usize, const R: usize>(
         &mut self,
         dots: D,
-        weights: [&Unpacked; N],
         first: usize,
         out: &mut [&mut [f32]],
     ) -> usize {
         let simd = dots.simd();
+        let weights = self.weights.first_chunk::<N>().expect("the tile's panels");
+        let groups = self.groups.first_chunk::<N>().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
         let (out, kept) = (&mut out[first..], &mut self.sums[first..]);
         let mut sums = [[simd.splat(0.0); N]; R];
@@ -427,7 +422,7 @@ impl Tiles<'_> {
             }
             W::add(
                 dots,
-                inlined!(|n: usize, g: usize| simd.load_words(&weights[n].groups[run][g])),
+                inlined!(|n: usize, g: usize| simd.load_words(&groups[n][run][g])),
                 &scales,
                 rows,
                 &mut sums,
@@ -470,49 +465,49 @@ fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut 
     for (x, to) in runs.iter().zip(activations) {
         let (halves, _) = x.as_chunks::<LANES>();
         let (low, high) = (simd.load(&halves[0]), simd.load(&halves[1]));
-        let zero = simd.splat(0.0);
         let largest = low.abs().max(high.abs()).largest();
-        // Zero, but NaN where infinity or NaN was multiplied.
-        let check = low.mul_add(zero, high * zero).sum();
-        let is_finite = check == 0.0;
-        let (low, high) = if is_finite { (low, high) } else { (zero, zero) };
-        let (scale, inverse) = if largest > 1e-30 && is_finite {
-            (largest / 127.0, 127.0 / largest)
-        } else {
-            (0.0, 0.0)
-        };
+        let (scale, inverse) =
+            if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
         let (inverse, round) = (simd.splat(inverse), simd.splat(ROUND));
+        let low = low.mul_add(inverse, round) - round;
+        let high = high.mul_add(inverse, round) - round;
+        // Not finite where an activation is not: its product with the inverse is not, or with 0 where that is the inverse.
+        let mut sums =
+            if starts.of_each_half { [low.sum(), high.sum()] } else { [(low + high).sum(), 0.0] };
+        let mut sum = sums[0] + sums[1];
         let mut quants = [[0; LANES]; 2];
-        let mut sums = [0; 2];
-        for (half, x) in [low, high].into_iter().enumerate() {
-            let rounded = x.mul_add(inverse, round) - round;
-            rounded.store_integers(&mut quants[half]);
-            sums[half] = rounded.sum() as i32;
+        if sum.is_finite() {
+            low.store_integers(&mut quants[0]);
+            high.store_integers(&mut quants[1]);
+            to.scale = scale;
+        } else {
+            (sums, sum) = ([0.0; 2], 0.0);
+            to.scale = f32::NAN;
         }
         let (words, _) = quants.as_flattened().as_chunks();
         for g in 0..GROUPS {
             to.words[g] = i32::from_le_bytes(words[g].map(i8::cast_unsigned));
         }
-        to.scale = scale + check;
-        to.sum = (sums[0] + sums[1]) as f32;
-        if !starts.of_each_half {
-            sums = [sums[0] + sums[1], 0];
-        }
+        to.sum = sum;
         for half in 0..2 {
+            let sum = sums[half] as i32;
             to.starts[half] = match starts.offset {
-                Some(offset) => -offset * sums[half],
-                None => dots.biased_start(sums[half]),
+                Some(offset) => -offset * sum,
+                None => dots.biased_start(sum),
             };
         }
     }
 }
+
+/// A run of a panel, as bytes.
+type Groups = [Line; GROUPS];
 
 /// Runs of a panel as bytes, since unpacking them for each tile of rows would take longer than reading them again.
 ///
 /// No vector of it straddles two cache lines.
 #[repr(C, align(64))]
 struct Unpacked {
-    groups: [[Line; GROUPS]; GROUP],
+    groups: [Groups; GROUP],
     scales: [[[f32; LANES]; 2]; GROUP],
     minima: [[f32; LANES]; GROUP],
     runs: usize,
@@ -539,8 +534,10 @@ impl Unpacked {
         self.runs = runs.len();
         for (to, run) in runs.enumerate() {
             let (groups, Scales { scales, minimum }) = weights.run(simd, panel, run);
-            for g in 0..GROUPS {
-                groups[g].store(&mut self.groups[to][g]);
+            if !Self::are_bytes::<B>() {
+                for g in 0..GROUPS {
+                    groups[g].store(&mut self.groups[to][g]);
+                }
             }
             scales[0].store(&mut self.scales[to][0]);
             if B::HAS_TWO_SCALES {
@@ -549,6 +546,25 @@ impl Unpacked {
             if B::HAS_MINIMUM {
                 minimum.store(&mut self.minima[to]);
             }
+        }
+    }
+
+    /// Whether quants are stored as bytes: then they are read where they are.
+    const fn are_bytes<B: Blocks>() -> bool {
+        B::Quants::BITS == 8
+    }
+
+    /// The quants of `runs`, with which this was filled.
+    fn groups<'a, B: Blocks>(
+        &'a self,
+        weights: &'a Quantised<B>,
+        panel: usize,
+        runs: Range<usize>,
+    ) -> &'a [Groups] {
+        if Self::are_bytes::<B>() {
+            weights.lines_of(panel, runs).as_chunks().0
+        } else {
+            &self.groups[..runs.len()]
         }
     }
 

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use rayon::join;
 
 use super::chains::{Chains, Elements};
-use super::integers::Integers;
+use super::integers::{self, Integers};
 use super::matrix::with_panels;
 use super::{Activations, Matrix};
 use crate::simd::slices::{inlined, zip_in_place};
@@ -16,8 +16,15 @@ pub const BLOCK_ROWS: usize = 144;
 /// A multiple of every tile's height but those of a remainder.
 const TILE_ROWS: usize = 24;
 
+/// Bytes that a row asks for before it reads them. The hardware's own prefetching ends at each page and leaves a core waiting: memory answers in
+/// about 100 ns, in which a core could read 4 KB and more.
+pub const READ_AHEAD: usize = 6 * 1024;
+
 /// Weights that are worth handing to another thread, in bytes.
 const WORTH_SHARING: usize = 64 * 1024;
+
+/// Weights of a thread's share that are worth a task of their own, in bytes.
+const WORTH_CUTTING: usize = 512 * 1024;
 
 /// Multiplies each row of `x` by a weight matrix: `out[t][n] = sum over k of x[t][k] * weight[n][k] (+ bias[n])`.
 ///
@@ -46,6 +53,7 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
         },
         quantised => match weight.activations() {
             Activations::F32 => call.split(&Chains { inputs, weights: quantised }, x, out),
+            Activations::Int8 if rows == 1 => integers::one_row(&call, quantised, x, out),
             Activations::Int8 => call.split(&Integers { weights: quantised }, x, out),
         }
     );
@@ -60,11 +68,13 @@ pub trait Kernel: Sync {
     fn run(&self, isa: Isa, x: &[f32], first_panel: usize, out: &mut [&mut [f32]]);
 }
 
-struct Call<'a> {
-    isa: Isa,
-    inputs: usize,
-    outputs: usize,
-    bias: Option<&'a [f32]>,
+/// One call of [`linear`].
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    pub isa: Isa,
+    pub inputs: usize,
+    pub outputs: usize,
+    pub bias: Option<&'a [f32]>,
 }
 
 /// The part of each row of an output that one task writes.
@@ -72,7 +82,7 @@ type OutputRows<'a> = ArrayVec<&'a mut [f32], BLOCK_ROWS>;
 
 impl Call<'_> {
     /// Shares the work among the threads.
-    fn split(&self, kernel: &impl Kernel, x: &[f32], out: &mut [f32]) {
+    pub fn split(&self, kernel: &impl Kernel, x: &[f32], out: &mut [f32]) {
         let most_panels = self.panels_worth_sharing(out.len() / self.outputs, kernel.panel_bytes());
         self.split_rows(kernel, x, out, most_panels);
     }
@@ -83,12 +93,13 @@ impl Call<'_> {
 
     /// How many panels a task takes, so that all threads have some tasks.
     fn panels_worth_sharing(&self, rows: usize, panel_bytes: usize) -> usize {
-        // One row is soon done: handing out more tasks would cost more than the evener end saves.
-        let tasks_per_thread = if rows == 1 { 2 } else { 4 };
         let threads = rayon::current_num_threads();
         if threads == 1 {
             return self.panels();
         }
+        // A task more makes the end evener. It costs handing it out, which one row is soon done with, and making many rows ready again.
+        let share = self.panels() * panel_bytes / threads;
+        let tasks_per_thread = if rows == 1 { (share / WORTH_CUTTING).clamp(1, 4) } else { 2 };
         let tasks = (threads * tasks_per_thread).div_ceil(rows.div_ceil(BLOCK_ROWS));
         let least = (WORTH_SHARING / panel_bytes.max(1)).max(1);
         self.panels().div_ceil(tasks).max(least)

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::WeightFormat;
 use super::blocks::{self, SuperBlock};
+use super::multiply::READ_AHEAD;
 use crate::aligned::Aligned;
 use crate::simd::{LANES, Lanes, Simd, Words};
 
@@ -353,6 +354,9 @@ impl<B: Blocks> Quantised<B> {
     /// Lines of a block.
     const LINES: usize = Self::FINE_LINES + Self::RUNS * B::Quants::LINES;
 
+    /// Lines from what is read to what is asked for.
+    const AHEAD: usize = READ_AHEAD / size_of::<Line>();
+
     /// Packs rows of `inputs` weights from a file's blocks.
     pub fn pack(outputs: usize, inputs: usize, bytes: &[u8]) -> Self {
         let row_blocks = inputs / B::FORMAT.block();
@@ -444,6 +448,26 @@ impl<B: Blocks> Quantised<B> {
         let count = (runs.end.div_ceil(Self::RUNS) - runs.start / Self::RUNS) * Self::LINES;
         let (lines, _) = self.lines.as_chunks();
         lines.get(first * Self::LINES..first * Self::LINES + count).unwrap_or_default()
+    }
+
+    /// Asks for what a row will read that takes panel after panel, [`READ_AHEAD`] after a run.
+    #[inline(always)]
+    pub fn prefetch_ahead<S: Simd>(&self, simd: S, panel: usize, run: usize) {
+        let block = panel * self.row_blocks + run / Self::RUNS;
+        let run = run % Self::RUNS;
+        let (lines, _) = self.lines.as_chunks::<{ size_of::<Line>() }>();
+        let mut ahead = block * Self::LINES + Self::AHEAD;
+        if run == 0 {
+            let halves = B::HALVES * LANES;
+            simd.prefetch_ahead(&self.halves, (block + Self::AHEAD.div_ceil(Self::LINES)) * halves);
+            for i in 0..Self::FINE_LINES {
+                simd.prefetch_ahead(lines, ahead + i);
+            }
+        }
+        ahead += Self::FINE_LINES + run * B::Quants::LINES;
+        for i in 0..B::Quants::LINES {
+            simd.prefetch_ahead(lines, ahead + i);
+        }
     }
 
     /// The quants and scales of a run of a panel.

@@ -10,6 +10,7 @@ use crate::fault;
 use crate::format;
 use crate::linear::{Activations, Matrix};
 use crate::ops::{CacheElement, add, embedding, linear, rms_norm};
+use crate::threads::enter;
 
 /// A model: its shape and its packed weights. Immutable; what it remembers of a sequence is a [`State`].
 pub struct Model {
@@ -173,6 +174,19 @@ impl Model {
         mut logits: Logits,
     ) -> Result<(), Error> {
         let total = self.check(sequences, &logits)?;
+        enter(|| self.advance(isa, sequences, total, scratch, &mut logits));
+        Ok(())
+    }
+
+    /// Advances every sequence by its tokens, `total` in all.
+    fn advance(
+        &self,
+        isa: Isa,
+        sequences: &mut [Sequence],
+        total: usize,
+        scratch: &mut Scratch,
+        logits: &mut Logits,
+    ) {
         scratch.reserve(&self.config, total.min(Scratch::MAX_ROWS));
         let Scratch { buffers: Some(buffers), pieces } = scratch else {
             unreachable!("reserved above");
@@ -196,7 +210,7 @@ impl Model {
                     if taken == left { (sequence + 1, 0) } else { (sequence, token + taken) };
             }
             self.pass(isa, sequences, pieces, rows, buffers);
-            match &mut logits {
+            match logits {
                 Logits::All(logits) => {
                     let logits = &mut logits[done * self.config.vocabulary..];
                     self.all_logits(isa, rows, buffers, logits);
@@ -208,7 +222,6 @@ impl Model {
             }
             done += rows;
         }
-        Ok(())
     }
 
     /// Checks a call at the door; the number of its tokens.

@@ -105,6 +105,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
+        // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(elements.as_ptr().wrapping_add(index).cast()) }
+    }
+
+    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[target_feature(enable = "avx512f,avx512bw")]
         fn with_avx512<R>(kernel: impl FnOnce() -> R) -> R {

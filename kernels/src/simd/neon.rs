@@ -158,6 +158,15 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
+        let element = elements.as_ptr().wrapping_add(index);
+        // SAFETY: a prefetch reads nothing that the program can see, wherever it points.
+        unsafe {
+            asm!("prfm pldl1keep, [{}]", in(reg) element, options(readonly, nostack, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         /// Not inlined, so that no arithmetic moves out of the environment it must run in.
         #[inline(never)]

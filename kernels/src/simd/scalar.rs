@@ -60,6 +60,9 @@ impl Simd for Scalar {
     fn prefetch<L>(self, _line: &L) {}
 
     #[inline(always)]
+    fn prefetch_ahead<L>(self, _elements: &[L], _index: usize) {}
+
+    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         /// Not inlined, so that no arithmetic moves out of the environment it must run in.
         #[inline(never)]

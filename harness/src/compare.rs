@@ -254,6 +254,25 @@ mod tests {
     }
 
     #[test]
+    fn an_error_as_large_as_its_bound_passes() {
+        let unbounded = expected(3.0, f64::INFINITY);
+        let wanted = [expected(1.0, 0.5), expected(2.0, 0.0), expected(0.0, 0.0), unbounded];
+        let errors = within_bounds(&wanted, &[1.5, 2.0, 0.0, 7.0]);
+        assert_eq!(errors, Ok(Errors { worst: 1.0, elements: 4, bounded: 3, exact: 2 }));
+    }
+
+    #[test]
+    fn what_is_merged_is_added_up() {
+        let mut errors = Errors { worst: 0.25, elements: 3, bounded: 5, exact: 7 };
+        errors.merge(Errors { worst: 0.5, elements: 11, bounded: 13, exact: 17 });
+        assert_eq!(errors, Errors { worst: 0.5, elements: 14, bounded: 18, exact: 24 });
+        let mut triviality = Triviality { zeros: 3, elements: 5, saturated: 7, rows: 11 };
+        triviality.merge(Triviality { zeros: 13, elements: 17, saturated: 19, rows: 23 });
+        let sum = Triviality { zeros: 16, elements: 22, saturated: 26, rows: 34 };
+        assert_eq!(triviality, sum);
+    }
+
+    #[test]
     fn distances_are_counted_across_zero() {
         assert_eq!(ulp_distance(0.0, -0.0), Some(0));
         assert_eq!(ulp_distance(f32::from_bits(1), -f32::from_bits(1)), Some(2));

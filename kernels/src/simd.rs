@@ -685,6 +685,22 @@ mod tests {
         }
     }
 
+    // `dispatch!` imports for other modules what is defined here.
+    #[allow(unused_imports)]
+    #[test]
+    fn equals_choose_as_documented() {
+        for isa in Isa::available() {
+            let chosen = dispatch!(isa, simd => {
+                let (plus, minus) = (simd.splat(0.0), simd.splat(-0.0));
+                let selected = minus.select_negative(simd.splat(1.0), simd.splat(2.0));
+                [plus.max(minus), minus.max(plus), plus.min(minus), minus.min(plus), selected]
+                    .map(Lanes::to_array)
+            });
+            let expected = [-0.0, 0.0, -0.0, 0.0, 2.0].map(|value: f32| [value.to_bits(); LANES]);
+            assert_eq!(chosen.map(|lanes| lanes.map(f32::to_bits)), expected, "{isa}");
+        }
+    }
+
     #[test]
     fn an_absent_isa_is_an_error() {
         let absent = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };

@@ -99,7 +99,7 @@ fn drawn_shapes() -> BoxedStrategy<Shape> {
 
 const CUTS: &[usize] = &[254, 255, 256, 257, 258, 300, 511, 512, 513, 700, 767, 768, 769, 1100];
 
-/// Runs of activations that are quantised at once: of many rows, and of one.
+/// Runs of activations that are quantised at once: twice those of many rows, and those of one.
 const RUNS: [usize; 2] = [64, 352];
 
 fn fixed_shapes_of_blocks(block: usize) -> Vec<Shape> {
@@ -111,7 +111,7 @@ fn fixed_shapes_of_blocks(block: usize) -> Vec<Shape> {
     for rows in 2..=15 {
         shapes.push([rows, 1, 17, 1].into());
     }
-    // One row takes two or four panels at once.
+    // One row takes up to four panels at once.
     for outputs in [32, 48, 63, 65, 81] {
         shapes.push([1, 1, outputs, 1].into());
     }

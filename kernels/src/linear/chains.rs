@@ -196,7 +196,7 @@ impl<P: Panels> Chains<'_, P> {
 
     /// Between two cuts each panel passes over all rows, which were copied to lie close: `COPIES` of them at most.
     ///
-    /// Not inlined, so that the copies are on the stack for as long as they are used, and not in the frame of every task that waits.
+    /// Not inlined, since one row would touch the stack of the copies, too.
     #[inline(never)]
     fn many_rows<const COPIES: usize>(
         &self,

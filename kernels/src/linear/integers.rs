@@ -137,7 +137,7 @@ const fn starts_of<B: Summed>() -> Starts {
 impl<B: Summed> Integers<'_, B> {
     /// Quantises some runs of all rows, `KEPT` groups of them at most, over which then each panel passes.
     ///
-    /// Not inlined, so that they are on the stack for as long as they are used, and not in the frame of every task that waits.
+    /// Not inlined, since a smaller block would touch the stack of the larger one, too.
     #[inline(never)]
     fn many_rows<const KEPT: usize>(
         &self,

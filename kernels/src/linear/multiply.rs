@@ -147,10 +147,16 @@ impl Call<'_> {
             );
             return;
         }
-        kernel.run(self.isa, x, panels.start, &mut out);
+        self.task(kernel, x, panels.start, &mut out);
+    }
+
+    /// One task. Not inlined, so that a kernel's buffers are on the stack while it runs, and not in the frame of every task that waits.
+    #[inline(never)]
+    fn task(&self, kernel: &impl Kernel, x: &[f32], first_panel: usize, out: &mut OutputRows) {
+        kernel.run(self.isa, x, first_panel, out);
         if let Some(bias) = self.bias {
-            let bias = &bias[panels.start * LANES..];
-            dispatch!(self.isa, simd => for row in &mut out {
+            let bias = &bias[first_panel * LANES..];
+            dispatch!(self.isa, simd => for row in out {
                 zip_in_place(simd, row, &bias[..row.len()], inlined!(|y, bias| y + bias));
             });
         }

@@ -432,13 +432,18 @@ impl<B: Blocks> Quantised<B> {
         self.row_blocks * Self::RUNS
     }
 
+    #[inline(always)]
+    fn lines(&self) -> &[Line] {
+        self.lines.as_chunks().0
+    }
+
     /// A block of a panel.
     #[inline(always)]
     fn block(&self, panel: usize, block: usize) -> Block<'_> {
         let index = panel * self.row_blocks + block;
         let (halves, _) = self.halves[index * B::HALVES * LANES..][..B::HALVES * LANES].as_chunks();
-        let (lines, _) = self.lines.as_chunks();
-        let (fine, quants) = lines[index * Self::LINES..][..Self::LINES].split_at(Self::FINE_LINES);
+        let lines = &self.lines()[index * Self::LINES..][..Self::LINES];
+        let (fine, quants) = lines.split_at(Self::FINE_LINES);
         Block { halves, fine, quants }
     }
 
@@ -446,8 +451,7 @@ impl<B: Blocks> Quantised<B> {
     pub fn lines_of(&self, panel: usize, runs: Range<usize>) -> &[Line] {
         let first = panel * self.row_blocks + runs.start / Self::RUNS;
         let count = (runs.end.div_ceil(Self::RUNS) - runs.start / Self::RUNS) * Self::LINES;
-        let (lines, _) = self.lines.as_chunks();
-        lines.get(first * Self::LINES..first * Self::LINES + count).unwrap_or_default()
+        self.lines().get(first * Self::LINES..first * Self::LINES + count).unwrap_or_default()
     }
 
     /// Asks for what a row will read that takes panel after panel, [`READ_AHEAD`] after a run.
@@ -455,18 +459,15 @@ impl<B: Blocks> Quantised<B> {
     pub fn prefetch_ahead<S: Simd>(&self, simd: S, panel: usize, run: usize) {
         let block = panel * self.row_blocks + run / Self::RUNS;
         let run = run % Self::RUNS;
-        let (lines, _) = self.lines.as_chunks::<{ size_of::<Line>() }>();
-        let mut ahead = block * Self::LINES + Self::AHEAD;
+        let end = Self::FINE_LINES + (run + 1) * B::Quants::LINES;
+        let mut first = end - B::Quants::LINES;
         if run == 0 {
-            let halves = B::HALVES * LANES;
-            simd.prefetch_ahead(&self.halves, (block + Self::AHEAD.div_ceil(Self::LINES)) * halves);
-            for i in 0..Self::FINE_LINES {
-                simd.prefetch_ahead(lines, ahead + i);
-            }
+            let ahead = block + Self::AHEAD.div_ceil(Self::LINES);
+            simd.prefetch_ahead(&self.halves, ahead * B::HALVES * LANES);
+            first = 0;
         }
-        ahead += Self::FINE_LINES + run * B::Quants::LINES;
-        for i in 0..B::Quants::LINES {
-            simd.prefetch_ahead(lines, ahead + i);
+        for i in first..end {
+            simd.prefetch_ahead(self.lines(), block * Self::LINES + Self::AHEAD + i);
         }
     }
 

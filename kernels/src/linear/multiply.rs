@@ -165,6 +165,8 @@ impl Call<'_> {
 
 #[cfg(test)]
 mod tests {
+    use rayon::ThreadPoolBuilder;
+
     use super::*;
     use crate::linear::{WeightFormat, blocks};
 
@@ -175,6 +177,28 @@ mod tests {
             (state >> 8) as f32 / (1 << 23) as f32 - 1.0
         };
         (0..count).map(|_| next()).collect()
+    }
+
+    /// A kernel's buffers fit a stack once. Tasks wait for each other many levels deep.
+    #[test]
+    fn many_threads_need_no_more_stack_than_one() {
+        let (outputs, inputs) = (4096, 256);
+        for format in [WeightFormat::F32, WeightFormat::Q8_0] {
+            let bytes = blocks::encode(format, &random(outputs * inputs, 1));
+            let mut matrix = Matrix::from_le_bytes(format, outputs, inputs, &bytes);
+            matrix.set_activations(Activations::Int8);
+            for rows in [1, 16, 145] {
+                let x = random(rows * inputs, 2);
+                let with_threads = |threads| {
+                    let pool = ThreadPoolBuilder::new().num_threads(threads).stack_size(1 << 20);
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    let pool = pool.build().expect("threads can be started");
+                    pool.install(|| linear(Isa::best(), &x, &matrix, None, &mut out));
+                    out
+                };
+                assert_eq!(with_threads(32), with_threads(1), "{format} {rows}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub fn values(name: &str, length: usize) -> Vec<f32> {
 
 /// Bytes that no cache of this machine holds a worthwhile part of.
 pub fn beyond_cache() -> usize {
-    const TIMES_THE_LAST_CACHE: u64 = 8;
+    const TIMES_THE_LAST_CACHE: u64 = 4;
     const LEAST: u64 = 256 << 20;
     let largest = Machine::detect().caches.iter().map(|cache| cache.bytes).max().unwrap_or(0);
     (TIMES_THE_LAST_CACHE * largest).max(LEAST) as usize

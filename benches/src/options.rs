@@ -4,6 +4,7 @@ use std::process::{Command, exit};
 use clap::{CommandFactory, Parser};
 use criterion::Criterion;
 use lfm2_kernels::Isa;
+use lfm2_kernels::threads::enter;
 use rayon::ThreadPoolBuilder;
 use regex::Regex;
 
@@ -106,15 +107,14 @@ impl Options {
         Ok(Self { flags, isas, rest, filter })
     }
 
-    /// Runs `work` on a thread of a pool of as many threads as were asked for, as a program does that decodes for long: work that is
-    /// handed in from outside waits for threads to wake.
+    /// Runs `work` on a thread of a pool of as many threads as were asked for, with the others awake, as in a forward pass.
     ///
     /// # Panics
     ///
     /// If threads cannot be started.
     pub fn in_pool(self, work: impl FnOnce(Self) + Send) {
         let pool = ThreadPoolBuilder::new().num_threads(self.flags.threads.unwrap_or(0) as usize);
-        pool.build().expect("threads can be started").install(|| work(self));
+        pool.build().expect("threads can be started").install(|| enter(|| work(self)));
     }
 
     /// The instruction sets to time: those that were asked for, else the widest.

@@ -6,6 +6,7 @@
 //! - [`linear`]: packed weights and the matrix kernels;
 //! - [`model`]: configuration, weights, state and the forward pass;
 //! - [`mod@format`]: checkpoint files;
+//! - [`threads`]: how work is shared;
 //! - [`peak`]: what the CPU can do at most, for the benches.
 //!
 #![doc = include_str!("../CONTRACT.md")]
@@ -19,7 +20,7 @@ pub mod model;
 pub mod ops;
 pub mod peak;
 pub mod simd;
-mod threads;
+pub mod threads;
 
 /// `$right`; with the feature `faults`, `$wrong` while that line is switched on.
 #[cfg(not(feature = "faults"))]

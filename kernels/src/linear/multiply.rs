@@ -1,7 +1,6 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
-use rayon::join;
 
 use super::chains::{Chains, Elements};
 use super::integers::{self, Integers};
@@ -9,6 +8,7 @@ use super::matrix::with_panels;
 use super::{Activations, Matrix};
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, dispatch};
+use crate::threads::join;
 
 /// Rows that share one pass over the weights.
 pub const BLOCK_ROWS: usize = 144;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+mod buffers;
 mod chains;
 mod integers;
 mod matrix;

@@ -4,7 +4,8 @@
 
 use std::cell::Cell;
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use scopeguard::defer;
 
@@ -14,54 +15,80 @@ use crate::simd::LANES;
 /// Runs `work` on a thread of the current pool while the others stay awake: what it shares is then taken up in a microsecond. A thread of
 /// rayon's sleeps after some tens of microseconds without work, and to be woken takes as long as a small matrix.
 pub fn enter<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let Some(others) = rayon::current_num_threads().checked_sub(1).filter(|&others| others > 0)
-    else {
+    let others = rayon::current_num_threads() - 1;
+    if others == 0 {
         return work();
-    };
-    let ended = AtomicBool::new(false);
-    let attended = || attended(others, &ended, work);
+    }
+    let vigil = Vigil { others, joined: AtomicUsize::new(0), has_ended: AtomicBool::new(false) };
     match rayon::current_thread_index() {
-        Some(_) => attended(),
-        None => rayon::scope(|_| attended()),
+        Some(_) => vigil.keep(others, work),
+        None => rayon::scope(|_| vigil.keep(others, work)),
     }
 }
 
-/// Runs `work` and offers the places of attendants, as many as there are `others`, to whom they find.
-fn attended<R: Send>(others: usize, ended: &AtomicBool, work: impl FnOnce() -> R + Send) -> R {
-    let Some(others) = others.checked_sub(1) else {
-        defer!(ended.store(true, Ordering::Release));
-        return work();
-    };
-    join(|| attended(others, ended, work), || attend(ended)).0
+/// The threads that stay awake while one works.
+struct Vigil {
+    /// How many there are besides that one.
+    others: usize,
+    /// How many of them have come, or cannot.
+    joined: AtomicUsize,
+    has_ended: AtomicBool,
+}
+
+impl Vigil {
+    /// Runs `work` after it has called for `others`.
+    ///
+    /// Without allocating: hence not by a broadcast.
+    fn keep<R: Send>(&self, others: usize, work: impl FnOnce() -> R + Send) -> R {
+        if others == 0 {
+            defer!(self.has_ended.store(true, Ordering::Release));
+            return work();
+        }
+        join(|| self.keep(others - 1, work), || self.attend()).0
+    }
+
+    /// Looks for work until the end.
+    ///
+    /// A thread that waits in a [`join`] does not: it could wait for what waits for itself.
+    fn attend(&self) {
+        /// Searches in vain until the processor is offered to other programs, which takes a call of the system.
+        const IN_VAIN: usize = 64;
+        self.joined.fetch_add(1, Ordering::Relaxed);
+        if DEPTH.get() > 0 {
+            return;
+        }
+        deeper(|| {
+            self.wait_for_others();
+            let mut in_vain = 0;
+            while !self.has_ended.load(Ordering::Acquire) {
+                match rayon::yield_now() {
+                    Some(rayon::Yield::Executed) => in_vain = 0,
+                    _ if in_vain < IN_VAIN => {
+                        in_vain += 1;
+                        spin_loop();
+                    }
+                    _ => std::thread::yield_now(),
+                }
+            }
+        });
+    }
+
+    /// Takes no work before all others have come: it could be what was to call them.
+    fn wait_for_others(&self) {
+        /// Longer than it takes to be woken.
+        const PATIENCE: Duration = Duration::from_micros(200);
+        let begin = Instant::now();
+        let is_waiting = || self.joined.load(Ordering::Relaxed) < self.others;
+        while is_waiting() && !self.has_ended.load(Ordering::Relaxed) && begin.elapsed() < PATIENCE
+        {
+            std::thread::yield_now();
+        }
+    }
 }
 
 thread_local! {
-    /// How many calls of [`join`] and [`attend`] this thread is in.
+    /// How many calls of [`join`] and [`Vigil::attend`] this thread is in.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Looks for work until `ended`.
-///
-/// A thread that waits in a [`join`] does not: it could wait for what waits for itself.
-fn attend(ended: &AtomicBool) {
-    /// Until the processor is offered to other threads of the machine, which takes a call of the system.
-    const IN_VAIN: usize = 64;
-    if DEPTH.get() > 0 {
-        return;
-    }
-    deeper(|| {
-        let mut in_vain = 0;
-        while !ended.load(Ordering::Acquire) {
-            match rayon::yield_now() {
-                Some(rayon::Yield::Executed) => in_vain = 0,
-                _ if in_vain < IN_VAIN => {
-                    in_vain += 1;
-                    spin_loop();
-                }
-                _ => std::thread::yield_now(),
-            }
-        }
-    });
 }
 
 /// [`rayon::join`].
@@ -81,9 +108,10 @@ fn deeper<R>(work: impl FnOnce() -> R) -> R {
 /// Calls `work` on runs of whole rows of `out`, in parallel, with the index of each run's first row.
 ///
 /// A run has at most `most` rows where there are threads to share with.
-pub(crate) fn split_rows<W>(out: &mut [f32], row_length: usize, most: usize, work: &W)
+pub(crate) fn split_rows<T, W>(out: &mut [T], row_length: usize, most: usize, work: &W)
 where
-    W: Fn(usize, &mut [f32]) + Sync,
+    T: Send,
+    W: Fn(usize, &mut [T]) + Sync,
 {
     if out.is_empty() {
         return;
@@ -94,9 +122,10 @@ where
     split(0, out, row_length, most.max(1), work);
 }
 
-fn split<W>(first: usize, out: &mut [f32], row_length: usize, most: usize, work: &W)
+fn split<T, W>(first: usize, out: &mut [T], row_length: usize, most: usize, work: &W)
 where
-    W: Fn(usize, &mut [f32]) + Sync,
+    T: Send,
+    W: Fn(usize, &mut [T]) + Sync,
 {
     let rows = out.len() / row_length;
     if rows <= most {
@@ -116,4 +145,71 @@ where
 pub(crate) fn rows_worth_sharing(row_length: usize) -> usize {
     const ELEMENTS: usize = 16 * 1024;
     ELEMENTS.div_ceil(row_length.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use rayon::ThreadPoolBuilder;
+
+    use super::*;
+
+    fn sum(of: &[usize]) -> usize {
+        if let [one] = of {
+            return *one;
+        }
+        let (left, right) = of.split_at(of.len() / 2);
+        let (left, right) = join(|| sum(left), || sum(right));
+        left + right
+    }
+
+    #[test]
+    fn entering_runs_the_work_and_passes_on_its_panic() {
+        let numbers: Vec<_> = (0..1000).collect();
+        for threads in [1, 2, 5] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let fails = || enter(|| -> () { panic!("as it should") });
+            for _ in 0..100 {
+                assert_eq!(pool.install(|| enter(|| sum(&numbers))), 499_500);
+                assert!(catch_unwind(AssertUnwindSafe(|| pool.install(fails))).is_err());
+            }
+        }
+        assert_eq!(enter(|| sum(&numbers)), 499_500);
+    }
+
+    /// A thread that attends is deep, and nothing else makes it so here. Where the machine is busy it may come too late.
+    #[test]
+    fn threads_are_awake_while_there_is_no_work_for_them() {
+        const OTHERS: usize = 2;
+        const TRIALS: usize = 1000;
+        let pool = ThreadPoolBuilder::new().num_threads(1 + OTHERS).build().unwrap();
+        let are_awake = || {
+            let caller = rayon::current_thread_index();
+            std::thread::sleep(Duration::from_millis(1));
+            let is_awake = |index| DEPTH.get() > 0 && Some(index) != caller;
+            let awake = rayon::broadcast(|context| is_awake(context.index()));
+            awake.into_iter().filter(|&awake| awake).count() == OTHERS
+        };
+        assert!(!pool.install(are_awake));
+        assert!((0..TRIALS).any(|_| pool.install(|| enter(are_awake))));
+    }
+
+    /// Many callers in one pool wait for each other's parts; none for what waits for itself.
+    #[test]
+    fn many_calls_share_a_pool() {
+        let numbers: Vec<_> = (0..300).collect();
+        let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let ended = AtomicUsize::new(0);
+        pool.scope(|scope| {
+            for _ in 0..200 {
+                scope.spawn(|_| {
+                    let outer = enter(|| sum(&numbers) + enter(|| sum(&numbers)));
+                    assert_eq!(outer, 2 * 44_850);
+                    ended.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(ended.load(Ordering::Relaxed), 200);
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::multiply::{BLOCK_ROWS, Kernel, READ_AHEAD};
+use super::buffers::Buffers;
+use super::multiply::{Kernel, READ_AHEAD};
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::simd::slices::{read, write};
@@ -11,7 +12,7 @@ use crate::simd::{Element, Isa, LANES, Registers, Simd, dispatch};
 /// Where a chain is cut: part of the numeric contract.
 const CUT: usize = 256;
 
-/// Cuts that are copied at once: with [`BLOCK_ROWS`] rows they fill half of a second-level cache of 1 MiB. The sums of a tile go to
+/// Cuts that are copied at once: with [`BLOCK_ROWS`](super::multiply::BLOCK_ROWS) rows they fill half of a second-level cache of 1 MiB. The sums of a tile go to
 /// memory between two cuts, and stay near while the cuts of one group follow each other.
 const CUTS: usize = 4;
 
@@ -20,6 +21,9 @@ const STRIDE: usize = CUT + LANES;
 
 /// Panels that one row takes at once: a single chain would wait for each multiply-add.
 const ROW_PANELS: usize = 4;
+
+/// Copies of rows.
+static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
 
 /// Inputs of a row for which a line is asked for at a time.
 const STEP: usize = 16;
@@ -120,6 +124,7 @@ impl<B: Blocks> Panels for Quantised<B> {
 
 /// Chains over weights.
 pub struct Chains<'a, P> {
+    pub x: &'a [f32],
     pub inputs: usize,
     pub weights: &'a P,
 }
@@ -129,9 +134,7 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         self.weights.panel_bytes()
     }
 
-    fn run(&self, isa: Isa, x: &[f32], first_panel: usize, out: &mut [&mut [f32]]) {
-        /// Enough for a decoded batch; clearing the larger buffer would take longer than the batch.
-        const FEW: usize = 16;
+    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let mut cleared;
         let buffer: &mut [_] = if P::IS_BUFFERED {
             cleared = [[P::Element::default(); LANES]; ROW_PANELS * CUT];
@@ -139,12 +142,12 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         } else {
             &mut []
         };
+        let x = &self.x[first_row * self.inputs..][..out.len() * self.inputs];
         match out {
             [out] => self.one_row(isa, x, first_panel, out, buffer),
-            out if out.len() <= FEW => {
-                self.many_rows::<{ FEW * CUTS }>(isa, x, first_panel, out, buffer);
-            }
-            out => self.many_rows::<{ BLOCK_ROWS * CUTS }>(isa, x, first_panel, out, buffer),
+            out => PACKED.with(out.len() * CUTS, [0.0; STRIDE], |packed| {
+                self.many_rows(isa, x, first_panel, out, packed, buffer);
+            }),
         }
     }
 }
@@ -194,19 +197,16 @@ impl<P: Panels> Chains<'_, P> {
         }
     }
 
-    /// Between two cuts each panel passes over all rows, which were copied to lie close: `COPIES` of them at most.
-    ///
-    /// Not inlined, since one row would touch the stack of the copies, too.
-    #[inline(never)]
-    fn many_rows<const COPIES: usize>(
+    /// Between two cuts each panel passes over all rows, which are copied to lie close.
+    fn many_rows(
         &self,
         isa: Isa,
         x: &[f32],
         first_panel: usize,
         out: &mut [&mut [f32]],
+        packed: &mut [[f32; STRIDE]],
         buffer: &mut [Line<P::Element>],
     ) {
-        let mut packed = [[0.0; STRIDE]; COPIES];
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let tile_panels = panels_per_tile(isa);
         for group in (0..self.inputs).step_by(CUTS * CUT) {

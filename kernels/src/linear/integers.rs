@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::buffers::Buffers;
 use super::multiply::{BLOCK_ROWS, Call, Kernel};
 use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
@@ -12,6 +13,7 @@ use crate::simd::slices::{inlined, read, write};
 use crate::simd::{
     Dots, Isa, LANES, Lanes, Registers, Simd, Words, WordsOf, dispatch, dispatch_dots,
 };
+use crate::threads::{rows_worth_sharing, split_rows};
 
 /// A row's activations are a number of these: a run, quantised.
 #[derive(Clone, Copy, Default)]
@@ -29,35 +31,14 @@ pub struct Activations {
 /// Runs of a panel that are unpacked at once: they stay in the first-level cache while all rows pass.
 const GROUP: usize = 16;
 
-/// Groups of runs that are quantised at once.
+/// Groups of runs that all rows take at once: they stay in the second-level cache while all panels pass.
 const GROUPS_AT_ONCE: usize = 2;
 
 /// Panels that share activations, where registers hold so many sums.
 const PANELS: usize = 2;
 
-/// Multiplies by quantised weights.
-pub struct Integers<'a, B> {
-    pub weights: &'a Quantised<B>,
-}
-
 /// The floats of the instruction set of `D`.
 pub type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
-
-impl<B: Summed> Kernel for Integers<'_, B> {
-    fn panel_bytes(&self) -> usize {
-        self.weights.panel_bytes()
-    }
-
-    fn run(&self, isa: Isa, x: &[f32], first_panel: usize, out: &mut [&mut [f32]]) {
-        /// Enough for a decoded batch; clearing the larger buffer would take longer than the batch.
-        const FEW: usize = 16;
-        if out.len() <= FEW {
-            self.many_rows::<{ FEW * GROUPS_AT_ONCE }>(isa, x, first_panel, out);
-        } else {
-            self.many_rows::<{ BLOCK_ROWS * GROUPS_AT_ONCE }>(isa, x, first_panel, out);
-        }
-    }
-}
 
 /// Multiplies one row by quantised weights: it reads them once, so they are unpacked in registers.
 pub fn one_row<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out: &mut [f32]) {
@@ -86,7 +67,7 @@ fn row_in_groups<B: Summed>(
         let activations = &mut activations[..end - first_run];
         quantise(call.isa, &x[first_run * RUN..end * RUN], starts_of::<B>(), activations);
         let bias = call.bias.filter(|_| end == weights.row_runs());
-        Call { bias, ..*call }.split(&Row { weights, activations, first_run }, x, out);
+        Call { bias, ..*call }.split(&Row { weights, activations, first_run }, out);
     }
 }
 
@@ -102,7 +83,7 @@ impl<B: Summed> Kernel for Row<'_, B> {
         self.weights.panel_bytes()
     }
 
-    fn run(&self, isa: Isa, _x: &[f32], first_panel: usize, out: &mut [&mut [f32]]) {
+    fn run(&self, isa: Isa, _first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let [out] = out else { unreachable!("there is one row") };
         dispatch_dots!(isa, dots => self.panels(dots, first_panel, out));
     }
@@ -134,19 +115,46 @@ const fn starts_of<B: Summed>() -> Starts {
     }
 }
 
-impl<B: Summed> Integers<'_, B> {
-    /// Quantises some runs of all rows, `KEPT` groups of them at most, over which then each panel passes.
-    ///
-    /// Not inlined, since a smaller block would touch the stack of the larger one, too.
-    #[inline(never)]
-    fn many_rows<const KEPT: usize>(
-        &self,
-        isa: Isa,
-        x: &[f32],
-        first_panel: usize,
-        out: &mut [&mut [f32]],
-    ) {
-        let mut activations = [[Activations::default(); GROUP]; KEPT];
+/// Multiplies several rows by quantised weights. They are quantised once, for all threads.
+pub fn many_rows<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out: &mut [f32]) {
+    /// A bound to the memory that a long prompt takes.
+    const MOST_ROWS: usize = 8 * BLOCK_ROWS;
+    let (inputs, outputs) = (call.inputs, call.outputs);
+    let groups = weights.row_runs().div_ceil(GROUP);
+    for (x, out) in x.chunks(MOST_ROWS * inputs).zip(out.chunks_mut(MOST_ROWS * outputs)) {
+        let rows = out.len() / outputs;
+        QUANTISED.with(rows * groups, [Activations::default(); GROUP], |activations| {
+            let most = rows_worth_sharing(GROUP * RUN);
+            split_rows(activations, 1, most, &|first, activations| {
+                for (i, activations) in (first..).zip(activations) {
+                    let x = &x[i % rows * inputs..][..inputs];
+                    let x = &x[i / rows * GROUP * RUN..];
+                    let x = &x[..x.len().min(GROUP * RUN)];
+                    quantise(call.isa, x, starts_of::<B>(), activations);
+                }
+            });
+            call.split(&Integers { weights, activations, rows }, out);
+        });
+    }
+}
+
+/// Groups of runs of rows, quantised.
+static QUANTISED: Buffers<[Activations; GROUP]> = Buffers::new();
+
+/// Several rows, quantised: the first [`GROUP`] runs of each row, then the next of each, so that rows lie close that pass together.
+struct Integers<'a, B> {
+    weights: &'a Quantised<B>,
+    activations: &'a [[Activations; GROUP]],
+    rows: usize,
+}
+
+impl<B: Summed> Kernel for Integers<'_, B> {
+    fn panel_bytes(&self) -> usize {
+        self.weights.panel_bytes()
+    }
+
+    /// Takes some runs of all rows at once, over which then each panel passes.
+    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let row_runs = self.weights.row_runs();
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let mut unpacked = [const { Unpacked::cleared() }; PANELS];
@@ -158,16 +166,11 @@ impl<B: Summed> Integers<'_, B> {
         for start in (0..row_runs).step_by(GROUPS_AT_ONCE * GROUP) {
             let end = row_runs.min(start + GROUPS_AT_ONCE * GROUP);
             let groups = (start..end).step_by(GROUP).map(|first| first..end.min(first + GROUP));
-            // Group by group, so that rows lie close that pass together.
-            for (runs, activations) in groups.clone().zip(activations.chunks_exact_mut(rows)) {
-                for (x, activations) in x.chunks_exact(row_runs * RUN).zip(activations) {
-                    let x = &x[runs.start * RUN..runs.end * RUN];
-                    quantise(isa, x, starts_of::<B>(), &mut activations[..runs.len()]);
-                }
-            }
             for panel in (0..panels).step_by(most) {
                 let unpacked = &mut unpacked[..most.min(panels - panel)];
-                for (runs, activations) in groups.clone().zip(activations.chunks_exact(rows)) {
+                for runs in groups.clone() {
+                    let activations = &self.activations[runs.start / GROUP * self.rows..];
+                    let activations = &activations[first_row..][..rows];
                     dispatch!(isa, simd => for (n, unpacked) in unpacked.iter_mut().enumerate() {
                         unpacked.fill(self.weights, simd, first_panel + panel + n, runs.clone());
                     });
@@ -490,7 +493,8 @@ fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut 
         }
         to.sum = sum;
         for half in 0..2 {
-            let sum = sums[half] as i32;
+            // An integer of a few bits: where nothing is left for a fraction, its bits are those of the sum.
+            let sum = (sums[half] + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
             to.starts[half] = match starts.offset {
                 Some(offset) => -offset * sum,
                 None => dots.biased_start(sum),

@@ -3,7 +3,7 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 
 use super::chains::{Chains, Elements};
-use super::integers::{self, Integers};
+use super::integers;
 use super::matrix::with_panels;
 use super::{Activations, Matrix};
 use crate::simd::slices::{inlined, zip_in_place};
@@ -49,12 +49,12 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
     with_panels!(weight.panels(),
         elements => {
             let elements = Elements { inputs, weights: elements };
-            call.split(&Chains { inputs, weights: &elements }, x, out);
+            call.split(&Chains { x, inputs, weights: &elements }, out);
         },
         quantised => match weight.activations() {
-            Activations::F32 => call.split(&Chains { inputs, weights: quantised }, x, out),
+            Activations::F32 => call.split(&Chains { x, inputs, weights: quantised }, out),
             Activations::Int8 if rows == 1 => integers::one_row(&call, quantised, x, out),
-            Activations::Int8 => call.split(&Integers { weights: quantised }, x, out),
+            Activations::Int8 => integers::many_rows(&call, quantised, x, out),
         }
     );
 }
@@ -64,8 +64,9 @@ pub trait Kernel: Sync {
     /// Bytes of a panel.
     fn panel_bytes(&self) -> usize;
 
-    /// Multiplies the rows of `x` by the panels from `first_panel` on, as many as the rows of `out` are long.
-    fn run(&self, isa: Isa, x: &[f32], first_panel: usize, out: &mut [&mut [f32]]);
+    /// Multiplies the rows from `first_row` on by the panels from `first_panel` on: as many rows as `out` has, as many panels as they are
+    /// long.
+    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]);
 }
 
 /// One call of [`linear`].
@@ -82,9 +83,9 @@ type OutputRows<'a> = ArrayVec<&'a mut [f32], BLOCK_ROWS>;
 
 impl Call<'_> {
     /// Shares the work among the threads.
-    pub fn split(&self, kernel: &impl Kernel, x: &[f32], out: &mut [f32]) {
+    pub fn split(&self, kernel: &impl Kernel, out: &mut [f32]) {
         let most_panels = self.panels_worth_sharing(out.len() / self.outputs, kernel.panel_bytes());
-        self.split_rows(kernel, x, out, most_panels);
+        self.split_rows(kernel, 0, out, most_panels);
     }
 
     fn panels(&self) -> usize {
@@ -106,27 +107,26 @@ impl Call<'_> {
     }
 
     /// Halves the rows until they fit a block.
-    fn split_rows(&self, kernel: &impl Kernel, x: &[f32], out: &mut [f32], most_panels: usize) {
+    fn split_rows(&self, kernel: &impl Kernel, first: usize, out: &mut [f32], most_panels: usize) {
         let rows = out.len() / self.outputs;
         if rows > BLOCK_ROWS {
             let half = (rows / 2).next_multiple_of(TILE_ROWS);
-            let (x_left, x_right) = x.split_at(half * self.inputs);
             let (left, right) = out.split_at_mut(half * self.outputs);
             join(
-                || self.split_rows(kernel, x_left, left, most_panels),
-                || self.split_rows(kernel, x_right, right, most_panels),
+                || self.split_rows(kernel, first, left, most_panels),
+                || self.split_rows(kernel, first + half, right, most_panels),
             );
             return;
         }
         let rows = out.chunks_exact_mut(self.outputs).collect();
-        self.split_outputs(kernel, x, rows, 0..self.panels(), most_panels);
+        self.split_outputs(kernel, first, rows, 0..self.panels(), most_panels);
     }
 
     /// Halves the outputs until they are few enough for a task.
     fn split_outputs(
         &self,
         kernel: &impl Kernel,
-        x: &[f32],
+        first_row: usize,
         mut out: OutputRows,
         panels: Range<usize>,
         most_panels: usize,
@@ -142,18 +142,24 @@ impl Call<'_> {
             }
             let middle = panels.start + half;
             join(
-                || self.split_outputs(kernel, x, left, panels.start..middle, most_panels),
-                || self.split_outputs(kernel, x, right, middle..panels.end, most_panels),
+                || self.split_outputs(kernel, first_row, left, panels.start..middle, most_panels),
+                || self.split_outputs(kernel, first_row, right, middle..panels.end, most_panels),
             );
             return;
         }
-        self.task(kernel, x, panels.start, &mut out);
+        self.task(kernel, first_row, panels.start, &mut out);
     }
 
     /// One task. Not inlined, so that a kernel's buffers are on the stack while it runs, and not in the frame of every task that waits.
     #[inline(never)]
-    fn task(&self, kernel: &impl Kernel, x: &[f32], first_panel: usize, out: &mut OutputRows) {
-        kernel.run(self.isa, x, first_panel, out);
+    fn task(
+        &self,
+        kernel: &impl Kernel,
+        first_row: usize,
+        first_panel: usize,
+        out: &mut OutputRows,
+    ) {
+        kernel.run(self.isa, first_row, first_panel, out);
         if let Some(bias) = self.bias {
             let bias = &bias[first_panel * LANES..];
             dispatch!(self.isa, simd => for row in out {

@@ -8,7 +8,7 @@ use lfm2_benches::{
 };
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
-use lfm2_kernels::model::{Config, LayerKind, Logits, Model, Scratch, Sequence, State, Synthetic};
+use lfm2_kernels::model::{Config, Logits, Model, Operations, Scratch, Sequence, State, Synthetic};
 use lfm2_kernels::ops::CacheElement;
 use serde::Serialize;
 
@@ -89,20 +89,12 @@ fn cases<'a>(
 
 fn work(stored: Stored, context: usize, rows: usize) -> Work {
     let config = config();
-    let (width, key_value_width) = (config.hidden_size, config.key_value_width());
-    let (conv_layers, attention_layers) =
-        (config.count(LayerKind::Conv), config.count(LayerKind::Attention));
-    let weights = conv_layers * 4 * width * width
-        + attention_layers * 2 * width * (width + key_value_width)
-        + config.layers.len() * 3 * width * config.feed_forward_width;
-    let head = config.vocabulary * width;
-    let pairs = rows * context + rows * (rows + 1) / 2;
-    let attention = attention_layers * 4 * pairs * config.query_width();
-    let cache = attention_layers * (context + rows) * 2 * key_value_width;
+    let Operations { linear, attention } = config.operations(context, rows);
+    let weights = config.operations(0, 1).linear as usize / 2;
     Work {
         rows,
-        operations: (2 * (rows * weights + head) + attention) as u64,
-        bytes: (stored.format.bytes(weights + head) + 4 * cache) as u64,
+        operations: linear + attention,
+        bytes: (stored.format.bytes(weights) + 4 * config.cached(context + rows)) as u64,
     }
 }
 

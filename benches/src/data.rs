@@ -1,18 +1,10 @@
-use lfm2_harness::machine::Machine;
+use lfm2_harness::ceiling::beyond_cache;
 use lfm2_kernels::linear::{Activations, Matrix, WeightFormat};
 use lfm2_kernels::model::{Synthetic, Tensors};
 
 /// Seeded values with variance 1, of either sign.
 pub fn values(name: &str, length: usize) -> Vec<f32> {
     Synthetic::new(1, WeightFormat::F32).values(name, &[length, 1])
-}
-
-/// Bytes that no cache of this machine holds a worthwhile part of.
-pub fn beyond_cache() -> usize {
-    const TIMES_THE_LAST_CACHE: u64 = 4;
-    const LEAST: u64 = 256 << 20;
-    let largest = Machine::detect().caches.iter().map(|cache| cache.bytes).max().unwrap_or(0);
-    (TIMES_THE_LAST_CACHE * largest).max(LEAST) as usize
 }
 
 /// How the weights of a case are stored, and how they meet activations.

@@ -33,7 +33,6 @@
 #![forbid(unsafe_code)]
 
 mod case;
-pub mod ceiling;
 mod data;
 mod load;
 mod options;
@@ -42,7 +41,8 @@ mod session;
 mod spread;
 
 pub use case::{Case, Work, Workload};
-pub use data::{Stored, beyond_cache, matrices, values};
+pub use data::{Stored, matrices, values};
+pub use lfm2_harness::ceiling::{self, beyond_cache};
 pub use options::{Extent, Options};
 pub use report::{Report, SCHEMA_VERSION, time};
 pub use session::{Measurement, Session};

@@ -14,6 +14,7 @@ mod isas;
 mod logits;
 mod merge;
 mod quantize;
+mod versus;
 
 mod checkpoint;
 mod exhaustive;
@@ -42,6 +43,7 @@ pub enum Command {
     Logits(logits::LogitsArguments),
     Generate(generate::GenerateArguments),
     Quantize(quantize::QuantizeArguments),
+    Versus(versus::VersusArguments),
 }
 
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -57,5 +59,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Logits(arguments) => logits::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Versus(arguments) => versus::run(arguments),
     }
 }

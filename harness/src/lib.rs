@@ -5,6 +5,7 @@
 pub mod buffer;
 pub mod case_line;
 pub mod cases;
+pub mod ceiling;
 pub mod check;
 pub mod compare;
 pub mod coverage;

@@ -39,7 +39,7 @@ mod synthetic;
 mod tensors;
 
 pub use attention_block::AttentionBlock;
-pub use config::{Config, Description, ExpertsConfig, LayerKind};
+pub use config::{Config, Description, ExpertsConfig, LayerKind, Operations};
 pub use conv_block::ConvBlock;
 pub use error::Error;
 pub use experts::Experts;

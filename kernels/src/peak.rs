@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
+use crate::simd::{Dots, Isa, LANES, Lanes, Registers, Simd, Words, dispatch, dispatch_dots};
 
 /// Runs chains of multiply-adds in registers alone; the floating-point operations done (two per lane and multiply-add), and a number
 /// that depends on all of them.
@@ -13,6 +13,35 @@ pub fn multiply_add(isa: Isa, iterations: usize) -> (u64, f32) {
         Registers::Few => chains::<_, 6>(simd, iterations),
         Registers::Many => chains::<_, 24>(simd, iterations),
     })
+}
+
+/// As [`multiply_add`] for products of bytes, four of which are added to each word.
+pub fn dot(isa: Isa, iterations: usize) -> (u64, i32) {
+    dispatch_dots!(isa, dots => match registers(dots.simd()) {
+        Registers::Few => dots_in_chains::<_, 6>(dots, iterations),
+        Registers::Many => dots_in_chains::<_, 24>(dots, iterations),
+    })
+}
+
+#[inline(always)]
+fn dots_in_chains<D: Dots, const N: usize>(dots: D, iterations: usize) -> (u64, i32) {
+    let simd = dots.simd();
+    let weights = simd.splat_words(black_box(0x0102_0301));
+    let activations = simd.splat_words(black_box(0x01FF_01FF));
+    let mut sums = [simd.splat_words(0); N];
+    for _ in 0..iterations {
+        for n in 0..N {
+            sums[n] = dots.dot_small(sums[n], weights, activations);
+        }
+    }
+    let mut total = 0;
+    for n in 0..N {
+        let mut bytes = [0; 4 * LANES];
+        sums[n].store(&mut bytes);
+        let words = bytes.as_chunks().0.iter().map(|&word| i32::from_le_bytes(word));
+        total = words.fold(total, i32::wrapping_add);
+    }
+    ((2 * 4 * LANES * N * iterations) as u64, total)
 }
 
 #[inline(always)]
@@ -127,6 +156,16 @@ mod tests {
             let (operations, sum) = multiply_add(isa, 10);
             assert_eq!(operations % (2 * 10 * LANES as u64), 0);
             assert!(sum.is_finite() && sum > 0.0);
+        }
+    }
+
+    #[test]
+    fn dots_are_counted_and_agree() {
+        for isa in Isa::available_for_integers() {
+            let (operations, sum) = dot(isa, 10);
+            // 2 * 1 - 3 + 1 - 1 in each word, from the last byte to the first.
+            let words = i32::try_from(operations / 8).expect("a small number");
+            assert_eq!(sum, -words, "{isa}");
         }
     }
 }

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use lfm2_kernels::model::{Logits, Scratch, Sequence};
 use lfm2_kernels::ops::argmax;
+use lfm2_kernels::threads::enter;
 use serde::Serialize;
 
 use super::checkpoint::Checkpoint;
@@ -74,7 +75,7 @@ struct Memory {
 }
 
 pub fn run(arguments: GenerateArguments) -> Result<ExitCode, Failure> {
-    let report = arguments.settings.pool()?.install(|| generate(&arguments))?;
+    let report = arguments.settings.pool()?.install(|| enter(|| generate(&arguments)))?;
     match arguments.json {
         true => print_json(&report)?,
         false => print(&text(&report))?,

@@ -59,9 +59,28 @@ enum Chunk {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum KeyValue {
+pub enum KeyValue {
     F32,
     F16,
+}
+
+impl KeyValue {
+    /// As the command line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+}
+
+impl From<KeyValue> for CacheElement {
+    fn from(name: KeyValue) -> Self {
+        match name {
+            KeyValue::F32 => Self::F32,
+            KeyValue::F16 => Self::F16,
+        }
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -117,10 +136,7 @@ impl Settings {
 
     /// The name of the type in which keys and values are kept.
     pub fn key_value_name(&self) -> &'static str {
-        match self.kv {
-            KeyValue::F32 => "f32",
-            KeyValue::F16 => "f16",
-        }
+        self.kv.name()
     }
 
     /// How quantised weights meet activations.
@@ -138,17 +154,22 @@ impl Settings {
 
     /// A state for `capacity` tokens, if this machine has room for it beside the model.
     pub fn state(&self, model: &Model, capacity: usize) -> Result<State, Failure> {
-        let (element, size) = match self.kv {
-            KeyValue::F32 => (CacheElement::F32, 4),
-            KeyValue::F16 => (CacheElement::F16, 2),
-        };
+        let element = self.kv.into();
         let Config { key_value_heads, head_dim, .. } = model.config();
         let layers = model.config().count(LayerKind::Attention);
-        let needed = [2, layers, *key_value_heads, *head_dim, size]
+        let needed = [2, layers, *key_value_heads, *head_dim, bytes_of(element)]
             .into_iter()
             .fold(capacity as u64, |product, factor| product.saturating_mul(factor as u64));
         let needed = needed.saturating_add(model.bytes() as u64);
         checkpoint::check_memory(&format!("the model with a state of {capacity} tokens"), needed)?;
         Ok(model.new_state(capacity, element))
+    }
+}
+
+/// Bytes of a key's or value's element.
+pub fn bytes_of(element: CacheElement) -> usize {
+    match element {
+        CacheElement::F32 => 4,
+        CacheElement::F16 => 2,
     }
 }

@@ -82,6 +82,15 @@ pub struct ExpertsConfig {
     pub scale: f32,
 }
 
+/// Floating-point operations; a product and its addition are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operations {
+    /// Of linear layers.
+    pub linear: u64,
+    /// Of queries with keys, and of their weights with values.
+    pub attention: u64,
+}
+
 impl ExpertsConfig {
     /// As published models have it.
     const fn published(count: usize, width: usize) -> Self {
@@ -307,6 +316,31 @@ impl Config {
     /// Width of all key heads, and of all value heads.
     pub fn key_value_width(&self) -> usize {
         self.key_value_heads * self.head_dim
+    }
+
+    /// What a call computes that takes one sequence from `context` tokens `rows` further and makes logits of the last.
+    pub fn operations(&self, context: usize, rows: usize) -> Operations {
+        let width = self.hidden_size;
+        let feed_forward = |layer| match self.experts_of(layer) {
+            None => 3 * width * self.feed_forward_width,
+            Some(experts) => width * (experts.used * 3 * experts.width + experts.count),
+        };
+        let weights = self.count(LayerKind::Conv) * 4 * width * width
+            + self.count(LayerKind::Attention)
+                * 2
+                * width
+                * (self.query_width() + self.key_value_width())
+            + (0..self.layers.len()).map(feed_forward).sum::<usize>();
+        let pairs = rows * context + rows * (rows + 1) / 2;
+        Operations {
+            linear: 2 * (rows * weights + self.vocabulary * width) as u64,
+            attention: (self.count(LayerKind::Attention) * 4 * pairs * self.query_width()) as u64,
+        }
+    }
+
+    /// Keys and values of `positions` tokens, in all layers.
+    pub fn cached(&self, positions: usize) -> usize {
+        self.count(LayerKind::Attention) * positions * 2 * self.key_value_width()
     }
 
     /// Checks that the kernels can run such a model.

@@ -6,11 +6,32 @@ use std::time::Instant;
 
 use lfm2_kernels::{Isa, peak};
 
+use crate::machine::Machine;
+
+/// Bytes that no cache of this machine holds a worthwhile part of.
+pub fn beyond_cache() -> usize {
+    const TIMES_THE_LAST_CACHE: u64 = 4;
+    const LEAST: u64 = 256 << 20;
+    let largest = Machine::detect().caches.iter().map(|cache| cache.bytes).max().unwrap_or(0);
+    (TIMES_THE_LAST_CACHE * largest).max(LEAST) as usize
+}
+
 /// Floating-point operations per second of multiply-adds that never leave the registers.
 pub fn multiply_add(isa: Isa) -> f64 {
     const ITERATIONS: usize = 200_000;
     let (operations, seconds) = on_every_thread(|_| {
         let (operations, sum) = peak::multiply_add(isa, ITERATIONS);
+        black_box(sum);
+        operations
+    });
+    operations as f64 / seconds
+}
+
+/// Operations per second of products of bytes that never leave the registers: a product and its addition are two.
+pub fn dot(isa: Isa) -> f64 {
+    const ITERATIONS: usize = 100_000;
+    let (operations, seconds) = on_every_thread(|_| {
+        let (operations, sum) = peak::dot(isa, ITERATIONS);
         black_box(sum);
         operations
     });

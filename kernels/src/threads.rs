@@ -150,6 +150,7 @@ pub(crate) fn rows_worth_sharing(row_length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc::channel;
 
     use rayon::ThreadPoolBuilder;
 
@@ -169,8 +170,13 @@ mod tests {
         let numbers: Vec<_> = (0..1000).collect();
         for threads in [1, 2, 5] {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let fails = || enter(|| -> () { panic!("as it should") });
-            for _ in 0..100 {
+            let fails = || {
+                enter(|| -> () {
+                    std::thread::sleep(Duration::from_millis(1));
+                    panic!("as it should")
+                })
+            };
+            for _ in 0..20 {
                 assert_eq!(pool.install(|| enter(|| sum(&numbers))), 499_500);
                 assert!(catch_unwind(AssertUnwindSafe(|| pool.install(fails))).is_err());
             }
@@ -193,6 +199,30 @@ mod tests {
         };
         assert!(!pool.install(are_awake));
         assert!((0..TRIALS).any(|_| pool.install(|| enter(are_awake))));
+    }
+
+    /// In a pool that takes the oldest of its own tasks first, that is one to attend.
+    #[test]
+    fn a_thread_that_waits_does_not_attend() {
+        #[allow(deprecated)]
+        let pool = ThreadPoolBuilder::new().num_threads(2).breadth_first().build().unwrap();
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            let is_busy = AtomicBool::new(true);
+            pool.scope(|scope| {
+                scope.spawn(|_| {
+                    while is_busy.load(Ordering::Relaxed) {
+                        spin_loop();
+                    }
+                });
+                // The other thread takes what was spawned while this one waits.
+                std::thread::sleep(Duration::from_millis(10));
+                enter(|| join(|| (), || ()));
+                is_busy.store(false, Ordering::Relaxed);
+            });
+            sender.send(()).unwrap();
+        });
+        receiver.recv_timeout(Duration::from_secs(60)).expect("it ends");
     }
 
     /// Many callers in one pool wait for each other's parts; none for what waits for itself.

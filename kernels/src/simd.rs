@@ -89,8 +89,7 @@ pub trait Simd: Copy + Send + Sync {
     /// Asks for `line` to be brought near, into the second-level cache; a hint without effect on any result.
     fn prefetch<L>(self, line: &L);
 
-    /// Asks for element `index` of `elements` to be brought into the first-level cache, if there is such an element; a hint without effect on
-    /// any result.
+    /// Asks for element `index` of `elements` to be brought near, as [`prefetch`](Self::prefetch) does, if there is such an element.
     fn prefetch_ahead<L>(self, elements: &[L], index: usize);
 
     /// Runs `kernel` with this instruction set enabled and the default floating-point environment.

@@ -129,7 +129,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
         // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(elements.as_ptr().wrapping_add(index).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(elements.as_ptr().wrapping_add(index).cast()) }
     }
 
     #[inline(always)]

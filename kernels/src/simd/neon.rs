@@ -162,7 +162,7 @@ impl Simd for Neon {
         let element = elements.as_ptr().wrapping_add(index);
         // SAFETY: a prefetch reads nothing that the program can see, wherever it points.
         unsafe {
-            asm!("prfm pldl1keep, [{}]", in(reg) element, options(readonly, nostack, preserves_flags));
+            asm!("prfm pldl2keep, [{}]", in(reg) element, options(readonly, nostack, preserves_flags));
         }
     }
 

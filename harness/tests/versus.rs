@@ -117,5 +117,5 @@ fn another_program_is_refused() {
     let [model, absent] = [&setting.model, &absent].map(|path| path.to_str().expect("UTF-8"));
     let output = lfm2(&["versus", "--llama-bench", absent, "--model", model]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("absent cannot be started"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("absent is no file"));
 }

@@ -38,6 +38,10 @@ impl<'a> Peer<'a> {
     pub fn run(&mut self, task: Task) -> Result<f64, Failure> {
         let program = self.program.display();
         let threads = rayon::current_num_threads();
+        // Starting what is not there is no error everywhere, but a child that fails.
+        if !self.program.is_file() {
+            return Err(format!("{program} is no file: expected the program llama-bench").into());
+        }
         let output = Command::new(self.program)
             .arg("-m")
             .arg(self.model)

@@ -277,8 +277,8 @@ wrong! {
         simd.load(&from.map(|half| if half.is_normal() { half.to_f32() } else { 0.0 }))
     }
 
-    fn load_bf16_shortened(simd: S, from: &[bf16; LANES]) -> S::Lanes {
-        simd.load_bf16(&from.map(|value| bf16::from_bits(value.to_bits() & !1)))
+    fn load_bf16_pairs_shortened(simd: S, from: &[[bf16; 2]; LANES]) -> [S::Lanes; 2] {
+        simd.load_bf16_pairs(&from.map(|pair| pair.map(|value| bf16::from_bits(value.to_bits() & !1))))
     }
 
     fn load_partial_with_ones(simd: S, from: &[f32]) -> S::Lanes {
@@ -449,13 +449,13 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> FaultyLanes<S> {
-        let is_wrong = is_on(LaneFault::BrainFloatsLoseABit);
-        self.lanes(if is_wrong {
-            load_bf16_shortened(self.0, from)
+    fn load_bf16_pairs(self, from: &[[bf16; 2]; LANES]) -> [FaultyLanes<S>; 2] {
+        let [first, second] = if is_on(LaneFault::BrainFloatsLoseABit) {
+            load_bf16_pairs_shortened(self.0, from)
         } else {
-            self.0.load_bf16(from)
-        })
+            self.0.load_bf16_pairs(from)
+        };
+        [self.lanes(first), self.lanes(second)]
     }
 
     #[inline(always)]
@@ -469,13 +469,13 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
-    fn prefetch<L>(self, line: &L) {
-        self.0.prefetch(line);
+    fn prefetch<L>(self, elements: &[L], bytes: usize) {
+        self.0.prefetch(elements, bytes);
     }
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
-        self.0.prefetch_ahead(elements, index);
+    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
+        self.0.prefetch_ahead(elements, bytes);
     }
 
     #[inline(always)]

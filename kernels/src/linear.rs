@@ -1,13 +1,14 @@
 //! Linear layers: packed weights and the matrix kernels.
 //!
-//! A weight matrix `[outputs, inputs]` is packed once, in panels of sixteen outputs, `[outputs / 16][inputs][16]`, so that a lane is
-//! an output and each output is one chain over the inputs. A matrix times one row and times 512 rows give the same bits, and decoding
+//! A weight matrix `[outputs, inputs]` is packed once, in panels of sixteen outputs, so that a lane is an output and each output is one
+//! chain over the inputs. A matrix times one row and times 512 rows give the same bits, and decoding
 //! reads memory in one straight line.
 #![forbid(unsafe_code)]
 
 pub mod blocks;
 mod buffers;
 mod chains;
+mod elements;
 mod integers;
 mod matrix;
 mod multiply;

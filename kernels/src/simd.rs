@@ -24,6 +24,8 @@ mod scalar;
 pub use scalar::Scalar;
 
 #[cfg(target_arch = "x86_64")]
+mod nearness;
+#[cfg(target_arch = "x86_64")]
 mod pairs;
 
 #[cfg(target_arch = "x86_64")]
@@ -77,8 +79,9 @@ pub trait Simd: Copy + Send + Sync {
     /// Reads sixteen halves, widened exactly.
     fn load_f16(self, from: &[f16; LANES]) -> Self::Lanes;
 
-    /// Reads sixteen brain floats, widened exactly.
-    fn load_bf16(self, from: &[bf16; LANES]) -> Self::Lanes;
+    /// Reads sixteen pairs of brain floats, widened exactly: all that are second in their pair in memory, then all that are first. So the
+    /// first lanes are the upper halves of words, which instructions for brain floats multiply first.
+    fn load_bf16_pairs(self, from: &[[bf16; 2]; LANES]) -> [Self::Lanes; 2];
 
     /// Reads four bytes for each lane.
     fn load_words(self, from: &[u8; 4 * LANES]) -> Self::Words;
@@ -86,11 +89,12 @@ pub trait Simd: Copy + Send + Sync {
     /// Sixteen copies of `word`.
     fn splat_words(self, word: i32) -> Self::Words;
 
-    /// Asks for `line` to be brought near, into the second-level cache; a hint without effect on any result.
-    fn prefetch<L>(self, line: &L);
+    /// Asks for what lies `bytes` after the beginning of `elements` to be brought near, into the second-level cache, whatever it is; a hint
+    /// without effect on any result.
+    fn prefetch<L>(self, elements: &[L], bytes: usize);
 
-    /// Asks for element `index` of `elements` to be brought near, as [`prefetch`](Self::prefetch) does, if there is such an element.
-    fn prefetch_ahead<L>(self, elements: &[L], index: usize);
+    /// As [`prefetch`](Self::prefetch) where memory is read once, in a straight line: into which cache, is the CPU's choice.
+    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize);
 
     /// Runs `kernel` with this instruction set enabled and the default floating-point environment.
     ///
@@ -284,9 +288,6 @@ pub trait Storable: Copy + Default + Send + Sync + 'static {
 
 /// A number as stored in memory: a weight or a cached key or value.
 pub trait Element: Storable {
-    /// Reads sixteen of them, widened exactly.
-    fn load<S: Simd>(simd: S, from: &[Self; LANES]) -> S::Lanes;
-
     /// The number itself, widened exactly.
     fn to_f32(self) -> f32;
 
@@ -326,11 +327,6 @@ storable!(u8, 1, 0);
 
 impl Element for f32 {
     #[inline(always)]
-    fn load<S: Simd>(simd: S, from: &[f32; LANES]) -> S::Lanes {
-        simd.load(from)
-    }
-
-    #[inline(always)]
     fn to_f32(self) -> f32 {
         self
     }
@@ -346,9 +342,8 @@ impl Element for f32 {
     }
 }
 
-/// The two sixteen-bit formats differ only in the verb that widens them.
 macro_rules! narrow_element {
-    ($element:ident, $load:ident) => {
+    ($element:ident) => {
         impl Storable for $element {
             const BYTES: usize = 2;
 
@@ -371,11 +366,6 @@ macro_rules! narrow_element {
 
         impl Element for $element {
             #[inline(always)]
-            fn load<S: Simd>(simd: S, from: &[$element; LANES]) -> S::Lanes {
-                simd.$load(from)
-            }
-
-            #[inline(always)]
             fn to_f32(self) -> f32 {
                 $element::to_f32(self)
             }
@@ -392,8 +382,8 @@ macro_rules! narrow_element {
         }
     };
 }
-narrow_element!(f16, load_f16);
-narrow_element!(bf16, load_bf16);
+narrow_element!(f16);
+narrow_element!(bf16);
 
 /// Whether an instruction set has instructions for dot products of bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]

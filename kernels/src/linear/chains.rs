@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
+use arrayvec::ArrayVec;
+
 use super::buffers::Buffers;
+use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Kernel, READ_AHEAD};
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::simd::slices::{read, write};
-use crate::simd::{Element, Isa, LANES, Registers, Simd, dispatch};
+use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 
 /// Where a chain is cut: part of the numeric contract.
 const CUT: usize = 256;
@@ -19,28 +22,25 @@ const CUTS: usize = 4;
 /// From one copied row to the next: not a power of two, so that rows do not compete for the same lines of the first-level cache.
 const STRIDE: usize = CUT + LANES;
 
-/// Panels that one row takes at once: a single chain would wait for each multiply-add.
-const ROW_PANELS: usize = 4;
-
 /// Copies of rows.
 static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
 
 /// Inputs of a row for which a line is asked for at a time.
 const STEP: usize = 16;
 
-/// Panels of a tile at most, where there are several rows.
-const TILE_PANELS: usize = 3;
-
-/// Sixteen weights of one input.
-type Line<E> = [E; LANES];
+/// Bytes that one prefetch brings.
+const CACHE_LINE: usize = 64;
 
 /// Weights that chains read.
 pub trait Panels: Sync {
     /// What chains read: weights as stored, or widened.
-    type Element: Element;
+    type Weight: Weight;
 
     /// Whether a cut of a panel is made ready in a buffer, not read where it is.
     const IS_BUFFERED: bool;
+
+    /// Panels that lie side by side in memory.
+    const SIDE_BY_SIDE: usize;
 
     /// Bytes of a panel.
     fn panel_bytes(&self) -> usize;
@@ -51,34 +51,32 @@ pub trait Panels: Sync {
         isa: Isa,
         panel: usize,
         inputs: Range<usize>,
-        buffer: &'a mut [Line<Self::Element>],
-    ) -> &'a [Line<Self::Element>];
+        buffer: &'a mut [StripOf<Self>],
+    ) -> Panel<'a, Self::Weight>;
 
-    /// What follows the weights of `inputs` in memory, if that is worth bringing near.
-    fn ahead(&self, _panel: usize, _inputs: &Range<usize>) -> &[Line<Self::Element>] {
-        &[]
+    /// Brings a part of what [`read`](Self::read) reads near, if that is worth it: `part.start / of` to `part.end / of` of it.
+    fn prefetch<S: Simd>(
+        &self,
+        _simd: S,
+        _panel: usize,
+        _inputs: Range<usize>,
+        _part: Range<usize>,
+        _of: usize,
+    ) {
     }
 }
 
-/// Weights that are stored one by one, `[panels][inputs][16]`.
-pub struct Elements<'a, E> {
-    pub inputs: usize,
-    pub weights: &'a [E],
-}
+type StripOf<P> = <<P as Panels>::Weight as Weight>::Strip;
 
-impl<E: Element> Elements<'_, E> {
-    fn lines(&self) -> &[Line<E>] {
-        self.weights.as_chunks().0
-    }
-}
-
-impl<E: Element> Panels for Elements<'_, E> {
-    type Element = E;
+impl<E: Weight> Panels for Elements<E> {
+    type Weight = E;
 
     const IS_BUFFERED: bool = false;
 
+    const SIDE_BY_SIDE: usize = E::STRIP;
+
     fn panel_bytes(&self) -> usize {
-        self.inputs * LANES * E::BYTES
+        Self::panel_bytes(self)
     }
 
     fn read<'a>(
@@ -86,20 +84,82 @@ impl<E: Element> Panels for Elements<'_, E> {
         _isa: Isa,
         panel: usize,
         inputs: Range<usize>,
-        _buffer: &'a mut [Line<E>],
-    ) -> &'a [Line<E>] {
-        &self.lines()[panel * self.inputs..][..self.inputs][inputs]
+        _buffer: &'a mut [E::Strip],
+    ) -> Panel<'a, E> {
+        self.panel(panel).of_inputs(inputs)
     }
 
-    fn ahead(&self, panel: usize, inputs: &Range<usize>) -> &[Line<E>] {
-        self.lines().get(panel * self.inputs + inputs.end..).unwrap_or_default()
+    #[inline(always)]
+    fn prefetch<S: Simd>(
+        &self,
+        simd: S,
+        panel: usize,
+        inputs: Range<usize>,
+        part: Range<usize>,
+        of: usize,
+    ) {
+        // Once for all panels of a strip.
+        if panel.is_multiple_of(E::STRIP) && panel < self.panels() {
+            let strips = self.panel(panel).of_inputs(inputs).strips();
+            let lines = size_of_val(strips) / CACHE_LINE;
+            for line in part.start * lines / of..part.end * lines / of {
+                simd.prefetch(strips, line * CACHE_LINE);
+            }
+        }
+    }
+}
+
+/// Narrow weights, widened once for all of many rows: in every tile, it would take registers that some instruction sets lack.
+pub struct Widened<'a, E: Weight>(pub &'a Elements<E>);
+
+impl<E: Weight> Panels for Widened<'_, E> {
+    type Weight = f32;
+
+    const IS_BUFFERED: bool = true;
+
+    const SIDE_BY_SIDE: usize = E::STRIP;
+
+    fn panel_bytes(&self) -> usize {
+        self.0.panel_bytes()
+    }
+
+    fn read<'a>(
+        &'a self,
+        isa: Isa,
+        panel: usize,
+        inputs: Range<usize>,
+        buffer: &'a mut [StripOf<Self>],
+    ) -> Panel<'a, f32> {
+        let narrow = self.0.panel(panel).of_inputs(inputs);
+        let buffer = &mut buffer[..narrow.pairs()];
+        dispatch!(isa, simd => for (i, [pair]) in buffer.iter_mut().enumerate() {
+            let lines = E::load_pair(simd, narrow.pair(i));
+            for which in 0..PAIR {
+                lines[which].store(&mut pair[which]);
+            }
+        });
+        Panel::new(buffer, 0)
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(
+        &self,
+        simd: S,
+        panel: usize,
+        inputs: Range<usize>,
+        part: Range<usize>,
+        of: usize,
+    ) {
+        self.0.prefetch(simd, panel, inputs, part, of);
     }
 }
 
 impl<B: Blocks> Panels for Quantised<B> {
-    type Element = f32;
+    type Weight = f32;
 
     const IS_BUFFERED: bool = true;
+
+    const SIDE_BY_SIDE: usize = 1;
 
     fn panel_bytes(&self) -> usize {
         Self::panel_bytes(self)
@@ -110,17 +170,23 @@ impl<B: Blocks> Panels for Quantised<B> {
         isa: Isa,
         panel: usize,
         inputs: Range<usize>,
-        buffer: &'a mut [Line<f32>],
-    ) -> &'a [Line<f32>] {
-        let buffer = &mut buffer[..inputs.len()];
-        let (runs, _) = buffer.as_chunks_mut();
+        buffer: &'a mut [StripOf<Self>],
+    ) -> Panel<'a, f32> {
+        let buffer = &mut buffer[..inputs.len() / PAIR];
+        let (runs, _) = buffer.as_flattened_mut().as_flattened_mut().as_chunks_mut();
         let first = inputs.start / RUN;
         dispatch!(isa, simd => for (i, run) in runs.iter_mut().enumerate() {
             self.widen(simd, panel, first + i, run);
         });
-        buffer
+        Panel::new(buffer, 0)
     }
 }
+
+/// Panels that one row takes at once, at most: a single chain would wait for each multiply-add.
+const ROW_PANELS: usize = 4;
+
+/// Cuts of panels that a row or a tile takes at once.
+const BUFFERED_STRIPS: usize = ROW_PANELS * CUT / PAIR;
 
 /// Chains over weights.
 pub struct Chains<'a, P> {
@@ -137,7 +203,7 @@ impl<P: Panels> Kernel for Chains<'_, P> {
     fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let mut cleared;
         let buffer: &mut [_] = if P::IS_BUFFERED {
-            cleared = [[P::Element::default(); LANES]; ROW_PANELS * CUT];
+            cleared = [P::Weight::ZEROS; BUFFERED_STRIPS];
             &mut cleared
         } else {
             &mut []
@@ -152,6 +218,9 @@ impl<P: Panels> Kernel for Chains<'_, P> {
     }
 }
 
+/// Panels that a row or a tile takes at once.
+type Taken<'a, P> = ArrayVec<Panel<'a, <P as Panels>::Weight>, ROW_PANELS>;
+
 impl<P: Panels> Chains<'_, P> {
     /// One row needs no packing, and its outputs stay in registers from cut to cut.
     fn one_row(
@@ -160,22 +229,18 @@ impl<P: Panels> Chains<'_, P> {
         x: &[f32],
         first_panel: usize,
         out: &mut [f32],
-        buffer: &mut [Line<P::Element>],
+        buffer: &mut [StripOf<P>],
     ) {
         let step = if P::IS_BUFFERED { CUT } else { self.inputs };
-        for (tile, out) in out.chunks_mut(ROW_PANELS * LANES).enumerate() {
+        // A strip of several panels is a straight line through memory, which is read fastest.
+        let most = if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP };
+        for (tile, out) in out.chunks_mut(most * LANES).enumerate() {
+            let first = first_panel + tile * most;
+            let panels = first..first + out.len().div_ceil(LANES);
             for start in (0..self.inputs).step_by(step) {
                 let end = self.inputs.min(start + step);
-                let panels = out.len().div_ceil(LANES);
-                let mut weights: [&[Line<P::Element>]; ROW_PANELS] = [&[]; ROW_PANELS];
-                self.read(
-                    isa,
-                    first_panel + tile * ROW_PANELS,
-                    start..end,
-                    buffer,
-                    &mut weights[..panels],
-                );
-                row_tile::<P>(isa, &x[start..end], &weights[..panels], start == 0, out);
+                let weights = self.read(isa, panels.clone(), start..end, buffer);
+                row_tile::<P>(isa, &x[start..end], &weights, start == 0, out);
             }
         }
     }
@@ -184,17 +249,18 @@ impl<P: Panels> Chains<'_, P> {
     fn read<'a>(
         &'a self,
         isa: Isa,
-        first_panel: usize,
+        panels: Range<usize>,
         inputs: Range<usize>,
-        buffer: &'a mut [Line<P::Element>],
-        weights: &mut [&'a [Line<P::Element>]],
-    ) {
+        buffer: &'a mut [StripOf<P>],
+    ) -> Taken<'a, P> {
+        let mut taken = Taken::<P>::new();
         let mut rest = buffer;
-        for (n, weights) in weights.iter_mut().enumerate() {
-            let (own, others) = rest.split_at_mut(if P::IS_BUFFERED { CUT } else { 0 });
-            *weights = self.weights.read(isa, first_panel + n, inputs.clone(), own);
+        for panel in panels {
+            let (own, others) = rest.split_at_mut(if P::IS_BUFFERED { CUT / PAIR } else { 0 });
+            taken.push(self.weights.read(isa, panel, inputs.clone(), own));
             rest = others;
         }
+        taken
     }
 
     /// Between two cuts each panel passes over all rows, which are copied to lie close.
@@ -205,29 +271,32 @@ impl<P: Panels> Chains<'_, P> {
         first_panel: usize,
         out: &mut [&mut [f32]],
         packed: &mut [[f32; STRIDE]],
-        buffer: &mut [Line<P::Element>],
+        buffer: &mut [StripOf<P>],
     ) {
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
-        let tile_panels = panels_per_tile(isa);
+        let tile_panels = panels_at_once::<P>(isa);
         for group in (0..self.inputs).step_by(CUTS * CUT) {
             let end = self.inputs.min(group + CUTS * CUT);
-            let cuts = (group..end).step_by(CUT).map(|start| start..end.min(start + CUT));
+            let cut_from = |start: usize| start..end.min(start + CUT);
+            let cuts = (group..end).step_by(CUT).map(cut_from);
             for (cut, packed) in cuts.clone().zip(packed.chunks_exact_mut(rows)) {
                 for (packed, x) in packed.iter_mut().zip(x.chunks_exact(self.inputs)) {
                     packed[..cut.len()].copy_from_slice(&x[cut.clone()]);
                 }
             }
             for panel in (0..panels).step_by(tile_panels) {
-                let taken = tile_panels.min(panels - panel);
+                let first = first_panel + panel;
+                let last = first + tile_panels.min(panels - panel);
                 for (cut, packed) in cuts.clone().zip(packed.chunks_exact(rows)) {
-                    let mut weights: [&[Line<P::Element>]; TILE_PANELS] = [&[]; TILE_PANELS];
-                    let weights = &mut weights[..taken];
-                    self.read(isa, first_panel + panel, cut.clone(), buffer, weights);
+                    let next = if cut.end < end { (first, cut.end) } else { (last, group) };
+                    let weights = self.read(isa, first..last, cut.clone(), buffer);
                     let tiles = Tiles {
                         rows: packed,
-                        weights,
-                        ahead: self.weights.ahead(first_panel + panel, &cut),
-                        inputs: self.inputs,
+                        source: self.weights,
+                        weights: &weights,
+                        next_panels: next.0..next.0 + tile_panels,
+                        next_inputs: cut_from(next.1),
+                        depth: cut.len(),
                         is_first: cut.start == 0,
                     };
                     tiles.run(isa, panel, out);
@@ -241,14 +310,15 @@ impl<P: Panels> Chains<'_, P> {
 fn row_tile<P: Panels>(
     isa: Isa,
     x: &[f32],
-    weights: &[&[Line<P::Element>]],
+    weights: &[Panel<P::Weight>],
     is_first: bool,
     out: &mut [f32],
 ) {
-    dispatch!(isa, simd => match weights.first_chunk::<ROW_PANELS>() {
-        Some(weights) => row_panels::<_, P, ROW_PANELS>(simd, x, *weights, is_first, out),
-        None => for (weights, out) in weights.iter().zip(out.chunks_mut(LANES)) {
-            row_panels::<_, P, 1>(simd, x, [weights], is_first, out);
+    dispatch!(isa, simd => match *weights {
+        [a, b, c, d] => row_panels::<_, P, 4>(simd, x, [a, b, c, d], is_first, out),
+        [a, b] => row_panels::<_, P, 2>(simd, x, [a, b], is_first, out),
+        _ => for (weights, out) in weights.iter().zip(out.chunks_mut(LANES)) {
+            row_panels::<_, P, 1>(simd, x, [*weights], is_first, out);
         },
     });
 }
@@ -257,7 +327,7 @@ fn row_tile<P: Panels>(
 fn row_panels<S: Simd, P: Panels, const N: usize>(
     simd: S,
     x: &[f32],
-    weights: [&[Line<P::Element>]; N],
+    weights: [Panel<P::Weight>; N],
     is_first: bool,
     out: &mut [f32],
 ) {
@@ -273,14 +343,14 @@ fn row_panels<S: Simd, P: Panels, const N: usize>(
         for step in (start..end).step_by(STEP) {
             let depth = STEP.min(end - step);
             let (row, _) = x[step..][..depth].as_chunks::<1>();
-            let mut panels: [&[Line<P::Element>]; N] = [&[]; N];
+            let mut panels = weights;
             for n in 0..N {
-                panels[n] = &weights[n][step..][..depth];
+                panels[n] = weights[n].of_inputs(step..step + depth);
                 if !P::IS_BUFFERED {
-                    prefetch(simd, weights[n], step, N);
+                    prefetch(simd, weights[n], step, N.div_ceil(P::Weight::STRIP));
                 }
             }
-            chain(simd, depth, SideBySide(row), panels, &mut sums);
+            chain(simd, 0..depth, SideBySide(row), panels, &mut sums);
         }
         for n in 0..N {
             totals[n] = if is_first && start == 0 { sums[0][n] } else { totals[n] + sums[0][n] };
@@ -291,16 +361,20 @@ fn row_panels<S: Simd, P: Panels, const N: usize>(
     }
 }
 
-/// Asks for what a row will read some time after the [`STEP`] inputs from `step` on of a panel, one of `panels` side by side.
+/// Asks for what a row will read some time after the [`STEP`] inputs from `step` on of a panel, in one of `strips` side by side.
 #[inline(always)]
-fn prefetch<S: Simd, E: Element>(simd: S, panel: &[Line<E>], step: usize, panels: usize) {
-    let mut ahead = step + READ_AHEAD / ROW_PANELS / size_of::<Line<E>>();
-    if ahead >= panel.len() {
-        // The panels after this one are read beside it.
-        ahead += (panels - 1) * panel.len();
+fn prefetch<S: Simd, E: Weight>(simd: S, panel: Panel<E>, step: usize, strips: usize) {
+    if !panel.is_first_of_strip() {
+        return;
     }
-    for i in (0..STEP).step_by(size_of::<Line<f32>>() / size_of::<Line<E>>()) {
-        simd.prefetch_ahead(panel, ahead + i);
+    let bytes = size_of_val(panel.strips());
+    let mut ahead = step / PAIR * size_of::<E::Strip>() + READ_AHEAD / strips;
+    if ahead >= bytes {
+        // The strips after this one are read beside it.
+        ahead += (strips - 1) * bytes;
+    }
+    for line in (0..STEP / PAIR * size_of::<E::Strip>()).step_by(CACHE_LINE) {
+        simd.prefetch_ahead(panel.strips(), ahead + line);
     }
 }
 
@@ -308,6 +382,7 @@ fn prefetch<S: Simd, E: Element>(simd: S, panel: &[Line<E>], step: usize, panels
 macro_rules! with_height {
     ($size:expr, $rows:ident => $body:expr) => {
         match $size {
+            12 => with_height!(@ 12, $rows => $body),
             8 => with_height!(@ 8, $rows => $body),
             6 => with_height!(@ 6, $rows => $body),
             4 => with_height!(@ 4, $rows => $body),
@@ -323,8 +398,9 @@ macro_rules! with_height {
 
 /// The height of the next tile when `left` rows are left: such that its sums stay in registers.
 #[inline(always)]
-fn tile_height<S: Simd>(left: usize) -> usize {
+fn tile_height<S: Simd, const N: usize>(left: usize) -> usize {
     match (S::REGISTERS, left) {
+        (Registers::Many, 12..) if N < 3 => 12,
         (Registers::Many, 8..) => 8,
         (Registers::Few, 6..) => 6,
         (_, 4..) => 4,
@@ -333,60 +409,87 @@ fn tile_height<S: Simd>(left: usize) -> usize {
     }
 }
 
-/// Panels that a tile takes: as many as leave its sums in registers.
-fn panels_per_tile(isa: Isa) -> usize {
-    match isa.registers() {
-        Registers::Few => 1,
-        Registers::Many => TILE_PANELS,
+/// Panels that pass over the rows at once: whole strips, and as many as leave a tile's sums in registers.
+fn panels_at_once<P: Panels>(isa: Isa) -> usize {
+    match (isa.registers(), P::SIDE_BY_SIDE) {
+        (Registers::Many, 1) => 3,
+        (_, side_by_side) => side_by_side,
     }
 }
 
 /// All rows times some panels between two cuts.
-struct Tiles<'a, E> {
+struct Tiles<'a, P: Panels> {
     rows: &'a [[f32; STRIDE]],
-    weights: &'a [&'a [Line<E>]],
-    ahead: &'a [Line<E>],
-    inputs: usize,
+    source: &'a P,
+    weights: &'a [Panel<'a, P::Weight>],
+    /// What is read next.
+    next_panels: Range<usize>,
+    next_inputs: Range<usize>,
+    depth: usize,
     is_first: bool,
 }
 
-impl<E: Element> Tiles<'_, E> {
+impl<P: Panels> Tiles<'_, P> {
     fn run(&self, isa: Isa, panel: usize, out: &mut [&mut [f32]]) {
-        dispatch!(isa, simd => match *self.weights {
-            [a, b, c] => self.panels(simd, [a, b, c], panel, out),
-            [a, b] => self.panels(simd, [a, b], panel, out),
-            _ => self.panels(simd, [self.weights[0]], panel, out),
-        });
+        /// Rows for which it is enough to ask for what is next with each tile: for fewer, that would be too much at once.
+        const MANY_ROWS: usize = 48;
+        // Each compiled by itself: together they would share registers.
+        if out.len() < MANY_ROWS {
+            dispatch!(isa, simd => self.all_panels::<_, STEP>(simd, panel, out));
+        } else {
+            dispatch!(isa, simd => self.all_panels::<_, CUT>(simd, panel, out));
+        }
     }
 
     #[inline(always)]
-    fn panels<S: Simd, const N: usize>(
+    fn all_panels<S: Simd, const PART: usize>(
         &self,
         simd: S,
-        weights: [&[Line<E>]; N],
         panel: usize,
         out: &mut [&mut [f32]],
     ) {
-        let (rows, depth) = (out.len(), weights[0].len());
-        let mut first = 0;
-        while first < rows {
-            let height = tile_height::<S>(rows - first);
-            // While a panel passes over the rows, the weights after it are brought near, a part with each tile.
-            for n in 0..N {
-                let part = n * self.inputs + first * depth / rows
-                    ..n * self.inputs + (first + height) * depth / rows;
-                if let Some(part) = self.ahead.get(part) {
-                    for line in part {
-                        simd.prefetch(line);
-                    }
+        match (S::REGISTERS, self.weights) {
+            (Registers::Many, &[a, b, c]) => self.panels::<S, 3, PART>(simd, [a, b, c], panel, out),
+            (Registers::Many, &[a, b]) => self.panels::<S, 2, PART>(simd, [a, b], panel, out),
+            (_, weights) => {
+                for (n, weights) in weights.iter().enumerate() {
+                    self.panels::<S, 1, PART>(simd, [*weights], panel + n, out);
                 }
+            }
+        }
+    }
+
+    /// Asks for what is read next with every `PART` elements of a tile.
+    #[inline(always)]
+    fn panels<S: Simd, const N: usize, const PART: usize>(
+        &self,
+        simd: S,
+        weights: [Panel<P::Weight>; N],
+        panel: usize,
+        out: &mut [&mut [f32]],
+    ) {
+        let out_rows = out.len();
+        let mut first = 0;
+        while first < out_rows {
+            let height = tile_height::<S, N>(out_rows - first);
+            if PART == CUT {
+                self.prefetch(simd, first * self.depth, height * self.depth, out_rows);
             }
             let packed = &self.rows[first..];
             let out = &mut out[first..][..height];
             with_height!(height, R => {
-                let rows = packed.first_chunk::<R>().expect("the tile's rows were copied");
+                let rows = OneByOne(packed.first_chunk::<R>().expect("the tile's rows were copied"));
                 let mut sums = [[simd.splat(0.0); N]; R];
-                chain(simd, depth, OneByOne(rows), weights, &mut sums);
+                if PART == CUT {
+                    chain(simd, 0..self.depth, rows, weights, &mut sums);
+                } else {
+                    for start in (0..self.depth).step_by(PART) {
+                        let end = self.depth.min(start + PART);
+                        let done = first * self.depth + R * start;
+                        self.prefetch(simd, done, R * (end - start), out_rows);
+                        chain(simd, start..end, rows, weights, &mut sums);
+                    }
+                }
                 for r in 0..R {
                     for n in 0..N {
                         let out = &mut out[r][(panel + n) * LANES..];
@@ -396,6 +499,16 @@ impl<E: Element> Tiles<'_, E> {
                 }
             });
             first += height;
+        }
+    }
+
+    /// Brings what is read next near, a part with each tile or each of its steps: `done` of `self.depth * rows` multiplications of an output were before the
+    /// `more` of this part.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, simd: S, done: usize, more: usize, rows: usize) {
+        for panel in self.next_panels.clone() {
+            let part = done..done + more;
+            self.source.prefetch(simd, panel, self.next_inputs.clone(), part, rows * self.depth);
         }
     }
 }

@@ -384,8 +384,8 @@ impl Tiles<'_> {
                 _ => unreachable!("a tile has as many panels as its sums have registers"),
             };
             for lines in &self.ahead[..self.weights.len()] {
-                for line in &lines[before * lines.len() / rows..row * lines.len() / rows] {
-                    dots.simd().prefetch(line);
+                for line in before * lines.len() / rows..row * lines.len() / rows {
+                    dots.simd().prefetch(lines, line * size_of::<Line>());
                 }
             }
         }

@@ -1,10 +1,8 @@
 use half::{bf16, f16};
-use rayon::prelude::*;
 
+use super::elements::Elements;
 use super::quantised::{self, Quantised};
 use super::{Activations, WeightFormat};
-use crate::aligned::Aligned;
-use crate::simd::{Element, LANES};
 
 /// A weight matrix `[outputs, inputs]`, packed in panels of sixteen outputs.
 pub struct Matrix {
@@ -14,11 +12,11 @@ pub struct Matrix {
     activations: Activations,
 }
 
-/// `[outputs / 16 rounded up][inputs][16]`; outputs that are not there are zeros.
+/// The packed weights.
 pub(super) enum Panels {
-    F32(Aligned<f32>),
-    F16(Aligned<f16>),
-    Bf16(Aligned<bf16>),
+    F32(Elements<f32>),
+    F16(Elements<f16>),
+    Bf16(Elements<bf16>),
     Q8_0(Quantised<quantised::Q8_0>),
     Q4_0(Quantised<quantised::Q4_0>),
     Q4_1(Quantised<quantised::Q4_1>),
@@ -59,7 +57,7 @@ impl Matrix {
     /// If `rows` is not `outputs * inputs` long.
     pub fn from_f32(outputs: usize, inputs: usize, rows: &[f32]) -> Self {
         assert_eq!(rows.len(), outputs * inputs, "matrix: wrong number of weights");
-        let panels = Panels::F32(pack(outputs, inputs, |n, k| rows[n * inputs + k]));
+        let panels = Panels::F32(Elements::pack(outputs, inputs, |n, k| rows[n * inputs + k]));
         Self { outputs, inputs, panels, activations: Activations::F32 }
     }
 
@@ -76,9 +74,9 @@ impl Matrix {
     ) -> Self {
         assert_eq!(bytes.len(), outputs * format.bytes(inputs), "matrix: wrong number of bytes");
         let panels = match format {
-            WeightFormat::F32 => Panels::F32(pack_bytes(outputs, inputs, bytes)),
-            WeightFormat::F16 => Panels::F16(pack_bytes(outputs, inputs, bytes)),
-            WeightFormat::Bf16 => Panels::Bf16(pack_bytes(outputs, inputs, bytes)),
+            WeightFormat::F32 => Panels::F32(Elements::pack_bytes(outputs, inputs, bytes)),
+            WeightFormat::F16 => Panels::F16(Elements::pack_bytes(outputs, inputs, bytes)),
+            WeightFormat::Bf16 => Panels::Bf16(Elements::pack_bytes(outputs, inputs, bytes)),
             WeightFormat::Q8_0 => Panels::Q8_0(Quantised::pack(outputs, inputs, bytes)),
             WeightFormat::Q4_0 => Panels::Q4_0(Quantised::pack(outputs, inputs, bytes)),
             WeightFormat::Q4_1 => Panels::Q4_1(Quantised::pack(outputs, inputs, bytes)),
@@ -132,7 +130,7 @@ impl Matrix {
 
     /// Bytes that the packed weights take.
     pub fn bytes(&self) -> usize {
-        with_panels!(&self.panels, elements => size_of_val(&elements[..]), quantised => quantised.bytes())
+        with_panels!(&self.panels, elements => elements.bytes(), quantised => quantised.bytes())
     }
 
     /// Copies row `output` to `out`, widened exactly.
@@ -144,12 +142,7 @@ impl Matrix {
         assert!(output < self.outputs, "matrix: row {output} of {}", self.outputs);
         assert_eq!(out.len(), self.inputs, "matrix: out has the wrong length");
         with_panels!(&self.panels,
-            elements => {
-                let panel = &elements[output / LANES * self.inputs * LANES..][..self.inputs * LANES];
-                for (out, lanes) in out.iter_mut().zip(panel.chunks_exact(LANES)) {
-                    *out = lanes[output % LANES].to_f32();
-                }
-            },
+            elements => elements.copy_row(output, out),
             quantised => quantised.copy_row(output, out)
         );
     }
@@ -166,32 +159,6 @@ impl Matrix {
     pub(super) fn panels(&self) -> &Panels {
         &self.panels
     }
-}
-
-fn pack_bytes<E: Element>(outputs: usize, inputs: usize, bytes: &[u8]) -> Aligned<E> {
-    pack(outputs, inputs, |n, k| {
-        E::from_le_bytes(&bytes[(n * inputs + k) * E::BYTES..][..E::BYTES])
-    })
-}
-
-fn pack<E: Element>(
-    outputs: usize,
-    inputs: usize,
-    weight: impl Fn(usize, usize) -> E + Sync,
-) -> Aligned<E> {
-    let mut packed = Aligned::zeroed(outputs.div_ceil(LANES) * inputs * LANES);
-    if packed.is_empty() {
-        return packed;
-    }
-    packed.par_chunks_exact_mut(inputs * LANES).enumerate().for_each(|(panel, elements)| {
-        let first = panel * LANES;
-        for lane in 0..LANES.min(outputs - first) {
-            for (k, lanes) in elements.chunks_exact_mut(LANES).enumerate() {
-                lanes[lane] = weight(first + lane, k);
-            }
-        }
-    });
-    packed
 }
 
 #[cfg(test)]

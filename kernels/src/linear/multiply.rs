@@ -2,12 +2,12 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::chains::{Chains, Elements};
+use super::chains::{Chains, Widened};
 use super::integers;
 use super::matrix::with_panels;
 use super::{Activations, Matrix};
 use crate::simd::slices::{inlined, zip_in_place};
-use crate::simd::{Isa, LANES, dispatch};
+use crate::simd::{Isa, LANES, Registers, dispatch};
 use crate::threads::join;
 
 /// Rows that share one pass over the weights.
@@ -18,13 +18,16 @@ const TILE_ROWS: usize = 24;
 
 /// Bytes that a row asks for before it reads them. The hardware's own prefetching ends at each page and leaves a core waiting: memory answers in
 /// about 100 ns, in which a core could read 4 KB and more.
-pub const READ_AHEAD: usize = 4 * 1024;
+pub const READ_AHEAD: usize = 6 * 1024;
 
 /// Weights that are worth handing to another thread, in bytes.
 const WORTH_SHARING: usize = 64 * 1024;
 
 /// Weights of a thread's share that are worth a task of their own, in bytes.
 const WORTH_CUTTING: usize = 512 * 1024;
+
+/// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
+const WORTH_WIDENING: usize = 16;
 
 /// Multiplies each row of `x` by a weight matrix: `out[t][n] = sum over k of x[t][k] * weight[n][k] (+ bias[n])`.
 ///
@@ -48,8 +51,11 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
     let call = Call { isa, inputs, outputs, bias };
     with_panels!(weight.panels(),
         elements => {
-            let elements = Elements { inputs, weights: elements };
-            call.split(&Chains { x, inputs, weights: &elements }, out);
+            if rows >= WORTH_WIDENING && elements.is_narrow() && isa.registers() == Registers::Few {
+                call.split(&Chains { x, inputs, weights: &Widened(elements) }, out);
+            } else {
+                call.split(&Chains { x, inputs, weights: elements }, out);
+            }
         },
         quantised => match weight.activations() {
             Activations::F32 => call.split(&Chains { x, inputs, weights: quantised }, out),

@@ -14,7 +14,7 @@ use super::WeightFormat;
 use super::blocks::{self, SuperBlock};
 use super::multiply::READ_AHEAD;
 use crate::aligned::Aligned;
-use crate::simd::{LANES, Lanes, Simd, Words};
+use crate::simd::{LANES, Lanes, Simd, Storable, Words};
 
 /// Weights that share a scale, or two, and an activation's scale.
 pub const RUN: usize = 32;
@@ -463,11 +463,12 @@ impl<B: Blocks> Quantised<B> {
         let mut first = end - B::Quants::LINES;
         if run == 0 {
             let ahead = block + Self::AHEAD.div_ceil(Self::LINES);
-            simd.prefetch_ahead(&self.halves, ahead * B::HALVES * LANES);
+            simd.prefetch_ahead(&self.halves, ahead * B::HALVES * LANES * f16::BYTES);
             first = 0;
         }
         for i in first..end {
-            simd.prefetch_ahead(self.lines(), block * Self::LINES + Self::AHEAD + i);
+            let line = block * Self::LINES + Self::AHEAD + i;
+            simd.prefetch_ahead(self.lines(), line * size_of::<Line>());
         }
     }
 

@@ -1,12 +1,20 @@
 //! The tile: `R` rows times `N` panels of sixteen outputs, all in registers. Linear layers, attention scores and attention
 //! outputs are made of it.
 
+use std::ops::Range;
+
+use half::f16;
+
+use super::elements::{PAIR, Panel, Weight};
 use crate::simd::{Element, LANES, Lanes, Simd};
 
-/// The left side of a tile: `R` rows, of which element `k` is multiplied by row `k` of each panel.
+/// The left side of a tile: `R` rows, of which element `k` is multiplied by line `k` of each panel.
 pub trait Rows<const R: usize>: Copy {
-    /// How many elements there are at most.
-    fn most(self) -> usize;
+    /// How many whole pairs of elements there are at most.
+    fn pairs(self) -> usize;
+
+    /// Element `PAIR * pair + which` of row `r`, in a whole pair.
+    fn of_pair(self, pair: usize, which: usize, r: usize) -> f32;
 
     /// Element `k` of row `r`.
     fn element(self, k: usize, r: usize) -> f32;
@@ -18,8 +26,13 @@ pub struct SideBySide<'a, const R: usize>(pub &'a [[f32; R]]);
 
 impl<const R: usize> Rows<R> for SideBySide<'_, R> {
     #[inline(always)]
-    fn most(self) -> usize {
-        self.0.len()
+    fn pairs(self) -> usize {
+        self.0.as_chunks::<PAIR>().0.len()
+    }
+
+    #[inline(always)]
+    fn of_pair(self, pair: usize, which: usize, r: usize) -> f32 {
+        self.0.as_chunks::<PAIR>().0[pair][which][r]
     }
 
     #[inline(always)]
@@ -34,8 +47,13 @@ pub struct OneByOne<'a, const R: usize, const L: usize>(pub &'a [[f32; L]; R]);
 
 impl<const R: usize, const L: usize> Rows<R> for OneByOne<'_, R, L> {
     #[inline(always)]
-    fn most(self) -> usize {
-        L
+    fn pairs(self) -> usize {
+        L / PAIR
+    }
+
+    #[inline(always)]
+    fn of_pair(self, pair: usize, which: usize, r: usize) -> f32 {
+        self.0[r].as_chunks::<PAIR>().0[pair][which]
     }
 
     #[inline(always)]
@@ -44,29 +62,127 @@ impl<const R: usize, const L: usize> Rows<R> for OneByOne<'_, R, L> {
     }
 }
 
-/// Continues the chains in `sums` over `depth` elements: `sums[r][n] = fma(rows[k][r], panels[n][k], sums[r][n])` for each `k` in order.
+/// The right side of a tile: lines of `N` panels.
+pub trait Columns<const N: usize>: Copy {
+    /// How many whole pairs of lines there are at most.
+    fn pairs(self) -> usize;
+
+    /// Line `PAIR * pair + which` of each panel, in a whole pair.
+    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N];
+
+    /// Line `k` of each panel.
+    fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N];
+}
+
+impl<E: Weight, const N: usize> Columns<N> for [Panel<'_, E>; N] {
+    #[inline(always)]
+    fn pairs(self) -> usize {
+        let mut pairs = self[0].pairs();
+        for n in 1..N {
+            pairs = if self[n].pairs() < pairs { self[n].pairs() } else { pairs };
+        }
+        pairs
+    }
+
+    #[inline(always)]
+    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
+        let mut lines = [simd.splat(0.0); N];
+        for n in 0..N {
+            lines[n] = E::load_pair(simd, self[n].pair(pair))[which];
+        }
+        lines
+    }
+
+    #[inline(always)]
+    fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N] {
+        self.of_pair(simd, k / PAIR, k % PAIR)
+    }
+}
+
+/// A number that is stored in lines of sixteen.
+pub trait InLines: Element {
+    /// Reads a line, widened exactly.
+    fn load<S: Simd>(simd: S, line: &[Self; LANES]) -> S::Lanes;
+}
+
+impl InLines for f32 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, line: &[f32; LANES]) -> S::Lanes {
+        simd.load(line)
+    }
+}
+
+impl InLines for f16 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, line: &[f16; LANES]) -> S::Lanes {
+        simd.load_f16(line)
+    }
+}
+
+/// Panels whose lines follow each other.
+#[derive(Clone, Copy)]
+pub struct Lines<'a, E, const N: usize>(pub [&'a [[E; LANES]]; N]);
+
+impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
+    #[inline(always)]
+    fn pairs(self) -> usize {
+        let mut lines = self.0[0].len();
+        for n in 1..N {
+            lines = if self.0[n].len() < lines { self.0[n].len() } else { lines };
+        }
+        lines / PAIR
+    }
+
+    #[inline(always)]
+    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
+        let mut lines = [simd.splat(0.0); N];
+        for n in 0..N {
+            lines[n] = E::load(simd, &self.0[n].as_chunks::<PAIR>().0[pair][which]);
+        }
+        lines
+    }
+
+    #[inline(always)]
+    fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N] {
+        let mut lines = [simd.splat(0.0); N];
+        for n in 0..N {
+            lines[n] = E::load(simd, &self.0[n][k]);
+        }
+        lines
+    }
+}
+
+/// Continues the chains in `sums` over some elements, of which the first has an even number: `sums[r][n] = fma(rows[k][r], columns[n][k],
+/// sums[r][n])` for each `k` in order.
 #[inline(always)]
-pub fn chain<S: Simd, E: Element, const R: usize, const N: usize>(
+pub fn chain<S: Simd, const R: usize, const N: usize>(
     simd: S,
-    depth: usize,
+    elements: Range<usize>,
     rows: impl Rows<R>,
-    panels: [&[[E; LANES]]; N],
+    columns: impl Columns<N>,
     sums: &mut [[S::Lanes; N]; R],
 ) {
-    assert!(rows.most() >= depth);
-    for panel in panels {
-        assert!(panel.len() >= depth);
-    }
+    let pairs = elements.start / PAIR..elements.end / PAIR;
+    assert!(rows.pairs() >= pairs.end && columns.pairs() >= pairs.end);
     let mut local = *sums;
-    for k in 0..depth {
-        let mut weights = [simd.splat(0.0); N];
-        for n in 0..N {
-            weights[n] = E::load(simd, &panels[n][k]);
+    for pair in pairs {
+        for which in 0..PAIR {
+            let lines = columns.of_pair(simd, pair, which);
+            for r in 0..R {
+                let x = simd.splat(rows.of_pair(pair, which, r));
+                for n in 0..N {
+                    local[r][n] = x.mul_add(lines[n], local[r][n]);
+                }
+            }
         }
+    }
+    if !elements.end.is_multiple_of(PAIR) {
+        let k = elements.end - 1;
+        let lines = columns.line(simd, k);
         for r in 0..R {
             let x = simd.splat(rows.element(k, r));
             for n in 0..N {
-                local[r][n] = x.mul_add(weights[n], local[r][n]);
+                local[r][n] = x.mul_add(lines[n], local[r][n]);
             }
         }
     }

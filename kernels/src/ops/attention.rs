@@ -2,9 +2,9 @@ use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
 use crate::fault;
-use crate::linear::tile::{OneByOne, SideBySide, chain};
+use crate::linear::tile::{InLines, Lines, OneByOne, SideBySide, chain};
 use crate::simd::math::exp;
-use crate::simd::{Element, Isa, LANES, Lanes, Registers, Simd, dispatch};
+use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 use crate::threads::split_rows;
 
 /// Keys that one step of the online softmax takes: part of the numeric contract.
@@ -83,7 +83,7 @@ struct Layer<'a, E> {
     head_stride: usize,
 }
 
-impl<E: Element> Layer<'_, E> {
+impl<E: InLines> Layer<'_, E> {
     fn split(&self, query: &[f32], out: &mut [f32], rows: usize) {
         /// Cached elements that are worth handing to another thread.
         const WORTH_SHARING: usize = 64 * 1024;
@@ -206,7 +206,7 @@ impl HeadRows {
     }
 
     #[inline(always)]
-    fn run<S: Simd, E: Element>(
+    fn run<S: Simd, E: InLines>(
         self,
         simd: S,
         query: &[f32],
@@ -224,9 +224,8 @@ impl HeadRows {
                 // A tile reads several panels side by side, which the hardware's own prefetching follows badly.
                 let ahead = 2 * (key + BLOCK) * self.head_dim;
                 if let Some(block) = elements.get(ahead..ahead + 2 * BLOCK * self.head_dim) {
-                    let lines = block.as_chunks::<LANES>().0;
-                    for line in lines.iter().step_by(CACHE_LINE / (LANES * E::BYTES)) {
-                        simd.prefetch(line);
+                    for byte in (0..size_of_val(block)).step_by(CACHE_LINE) {
+                        simd.prefetch(block, byte);
                     }
                 }
                 let (keys, values) = block.split_at(BLOCK * self.head_dim);
@@ -268,7 +267,7 @@ impl HeadRows {
 
     /// One block of keys for every tile of rows.
     #[inline(always)]
-    fn block<S: Simd, E: Element>(
+    fn block<S: Simd, E: InLines>(
         self,
         simd: S,
         key: usize,
@@ -310,7 +309,7 @@ fn is_wide<S: Simd>() -> bool {
 
 /// `scores[r][j] = query[r] . key[j]` for a block of keys.
 #[inline(always)]
-fn score<S: Simd, E: Element, const R: usize>(
+fn score<S: Simd, E: InLines, const R: usize>(
     simd: S,
     queries: &[[f32; R]],
     keys: &[[E; LANES]],
@@ -326,7 +325,7 @@ fn score<S: Simd, E: Element, const R: usize>(
 }
 
 #[inline(always)]
-fn score_panels<S: Simd, E: Element, const R: usize, const N: usize>(
+fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
     simd: S,
     queries: &[[f32; R]],
     keys: &[[E; LANES]],
@@ -339,7 +338,7 @@ fn score_panels<S: Simd, E: Element, const R: usize, const N: usize>(
             panels[n] = &keys[(first + n) * head_dim..][..head_dim];
         }
         let mut sums = [[simd.splat(0.0); N]; R];
-        chain(simd, head_dim, SideBySide(queries), panels, &mut sums);
+        chain(simd, 0..head_dim, SideBySide(queries), Lines(panels), &mut sums);
         for r in 0..R {
             let (scores, _) = scores[r].as_chunks_mut::<LANES>();
             for n in 0..N {
@@ -384,7 +383,7 @@ fn soften<S: Simd>(
 
 /// Adds `probability[r][j] * value[j]` over the keys that each row may see.
 #[inline(always)]
-fn add_values<S: Simd, E: Element, const R: usize>(
+fn add_values<S: Simd, E: InLines, const R: usize>(
     simd: S,
     probabilities: &[[f32; BLOCK]; R],
     visible: &[usize; R],
@@ -417,7 +416,7 @@ fn add_values<S: Simd, E: Element, const R: usize>(
                 let values = &values[panel * BLOCK + common..][..row.len()];
                 let (sums, _) = partials[r].values.as_chunks_mut::<LANES>();
                 let mut sum = [[simd.load(&sums[panel])]];
-                chain(simd, row.len(), SideBySide(row), [values], &mut sum);
+                chain(simd, 0..row.len(), SideBySide(row), Lines([values]), &mut sum);
                 sum[0][0].store(&mut sums[panel]);
             }
         }
@@ -425,7 +424,7 @@ fn add_values<S: Simd, E: Element, const R: usize>(
 }
 
 #[inline(always)]
-fn add_value_panels<S: Simd, E: Element, const R: usize, const N: usize>(
+fn add_value_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
     simd: S,
     depth: usize,
     probabilities: &[[f32; BLOCK]; R],
@@ -444,7 +443,7 @@ fn add_value_panels<S: Simd, E: Element, const R: usize, const N: usize>(
             sums[r][n] = simd.load(&values[first + n]);
         }
     }
-    chain(simd, depth, OneByOne(probabilities), panels, &mut sums);
+    chain(simd, 0..depth, OneByOne(probabilities), Lines(panels), &mut sums);
     for r in 0..R {
         let (values, _) = partials[r].values.as_chunks_mut::<LANES>();
         for n in 0..N {

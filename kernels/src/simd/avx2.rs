@@ -6,6 +6,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
+use super::nearness::Nearness;
 use super::pairs::{Pairs, pairs_of_bytes};
 use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
 
@@ -13,6 +14,7 @@ use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environ
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avx2 {
     dots: DotInstructions,
+    nearness: Nearness,
 }
 
 /// Proof of AVX2, FMA, F16C and AVX-VNNI.
@@ -26,7 +28,10 @@ impl Avx2 {
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
         let has_vnni = is_x86_feature_detected!("avxvnni");
-        present.then(|| Self { dots: DotInstructions::detected(has_vnni) })
+        present.then(|| Self {
+            dots: DotInstructions::detected(has_vnni),
+            nearness: Nearness::of_this_cpu(),
+        })
     }
 
     /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
@@ -36,13 +41,16 @@ impl Avx2 {
 
     /// The same without that instruction.
     pub fn without_dots(self) -> Self {
-        Self { dots: self.dots.given_up() }
+        Self { dots: self.dots.given_up(), ..self }
     }
 
     pub(super) fn dots(self) -> DotInstructions {
         self.dots
     }
 }
+
+/// The upper half of a word.
+pub const UPPER_HALF: i32 = !0xFFFF;
 
 /// Lanes 0..8 and 8..16.
 ///
@@ -94,17 +102,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> Avx2Lanes {
-        let from = from.as_ptr().cast::<__m128i>();
-        // SAFETY: `self` proves the features; both halves lie within the sixteen 16-bit numbers.
-        Avx2Lanes(unsafe {
-            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from));
-            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(1)));
+    fn load_bf16_pairs(self, from: &[[bf16; 2]; LANES]) -> [Avx2Lanes; 2] {
+        let from = from.as_ptr().cast::<__m256i>();
+        // SAFETY: `self` proves the features; both halves lie within the sixteen words of 32 bits.
+        unsafe {
+            let (low, high) = (_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)));
+            let mask = _mm256_set1_epi32(UPPER_HALF);
+            let upper = [_mm256_and_si256(low, mask), _mm256_and_si256(high, mask)];
+            let lower = [_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high)];
             [
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+                Avx2Lanes([_mm256_castsi256_ps(upper[0]), _mm256_castsi256_ps(upper[1])]),
+                Avx2Lanes([_mm256_castsi256_ps(lower[0]), _mm256_castsi256_ps(lower[1])]),
             ]
-        })
+        }
     }
 
     #[inline(always)]
@@ -121,15 +131,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch<L>(self, line: &L) {
-        // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
+    fn prefetch<L>(self, elements: &[L], bytes: usize) {
+        Nearness::SecondLevel.prefetch(elements, bytes);
     }
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
-        // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(elements.as_ptr().wrapping_add(index).cast()) }
+    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
+        self.nearness.prefetch(elements, bytes);
     }
 
     #[inline(always)]

@@ -6,7 +6,8 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::avx2::{count, largest_of_eight, sum_eight};
+use super::avx2::{UPPER_HALF, count, largest_of_eight, sum_eight};
+use super::nearness::Nearness;
 use super::pairs::{Pairs, pairs_of_bytes};
 use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
 
@@ -14,6 +15,7 @@ use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environ
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avx512 {
     dots: DotInstructions,
+    nearness: Nearness,
 }
 
 /// Proof of AVX-512 Foundation, BW and VNNI.
@@ -25,7 +27,10 @@ impl Avx512 {
     pub fn detect() -> Option<Self> {
         let present = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
         let has_vnni = is_x86_feature_detected!("avx512vnni");
-        present.then(|| Self { dots: DotInstructions::detected(has_vnni) })
+        present.then(|| Self {
+            dots: DotInstructions::detected(has_vnni),
+            nearness: Nearness::of_this_cpu(),
+        })
     }
 
     /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
@@ -35,7 +40,7 @@ impl Avx512 {
 
     /// The same without that instruction.
     pub fn without_dots(self) -> Self {
-        Self { dots: self.dots.given_up() }
+        Self { dots: self.dots.given_up(), ..self }
     }
 
     pub(super) fn dots(self) -> DotInstructions {
@@ -78,12 +83,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> Avx512Lanes {
-        // SAFETY: `self` proves the feature; `from` is sixteen 16-bit numbers.
-        Avx512Lanes(unsafe {
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-        })
+    fn load_bf16_pairs(self, from: &[[bf16; 2]; LANES]) -> [Avx512Lanes; 2] {
+        // SAFETY: `self` proves the feature; `from` is sixteen words of 32 bits.
+        unsafe {
+            let words = _mm512_loadu_si512(from.as_ptr().cast());
+            let upper = _mm512_and_si512(words, _mm512_set1_epi32(UPPER_HALF));
+            let lower = _mm512_slli_epi32::<16>(words);
+            [upper, lower].map(|words| Avx512Lanes(_mm512_castsi512_ps(words)))
+        }
     }
 
     #[inline(always)]
@@ -99,15 +106,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch<L>(self, line: &L) {
-        // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
+    fn prefetch<L>(self, elements: &[L], bytes: usize) {
+        Nearness::SecondLevel.prefetch(elements, bytes);
     }
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
-        // SAFETY: SSE is part of x86-64; a prefetch reads nothing that the program can see, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(elements.as_ptr().wrapping_add(index).cast()) }
+    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
+        self.nearness.prefetch(elements, bytes);
     }
 
     #[inline(always)]

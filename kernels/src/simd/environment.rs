@@ -80,7 +80,7 @@ mod tests {
     use std::hint::black_box;
 
     use super::*;
-    use crate::simd::{Element, Isa, Lanes, dispatch};
+    use crate::simd::{Isa, Lanes, dispatch};
 
     #[cfg(target_arch = "x86_64")]
     const FLUSH: Control = 0x8040;
@@ -97,7 +97,7 @@ mod tests {
             let subnormal = black_box([1e-40_f32; 16]);
             let half = black_box([0.5_f32; 16]);
             kept.push(dispatch!(isa, simd => {
-                (f32::load(simd, &subnormal) * f32::load(simd, &half)).to_array()
+                (simd.load(&subnormal) * simd.load(&half)).to_array()
             }));
         }
         let after = read();

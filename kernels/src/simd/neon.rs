@@ -114,19 +114,18 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> NeonLanes {
-        let from = from.as_ptr().cast::<u16>();
-        // SAFETY: `self` proves the feature; both halves lie within the sixteen 16-bit numbers.
-        NeonLanes(unsafe {
-            let low = vld1q_u16(from);
-            let high = vld1q_u16(from.add(8));
-            [
-                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(low))),
-                vreinterpretq_f32_u32(vshll_high_n_u16::<16>(low)),
-                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(high))),
-                vreinterpretq_f32_u32(vshll_high_n_u16::<16>(high)),
-            ]
-        })
+    fn load_bf16_pairs(self, from: &[[bf16; 2]; LANES]) -> [NeonLanes; 2] {
+        let from = from.as_ptr().cast::<u32>();
+        let (mut upper, mut lower) = (self.splat(0.0), self.splat(0.0));
+        for i in 0..4 {
+            // SAFETY: `self` proves the feature; all quarters lie within the sixteen words of 32 bits.
+            unsafe {
+                let words = vld1q_u32(from.add(4 * i));
+                upper.0[i] = vreinterpretq_f32_u32(vandq_u32(words, vdupq_n_u32(0xFFFF_0000)));
+                lower.0[i] = vreinterpretq_f32_u32(vshlq_n_u32::<16>(words));
+            }
+        }
+        [upper, lower]
     }
 
     #[inline(always)]
@@ -150,20 +149,17 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn prefetch<L>(self, line: &L) {
-        // SAFETY: a prefetch reads nothing that the program can see.
+    fn prefetch<L>(self, elements: &[L], bytes: usize) {
+        let address = elements.as_ptr().cast::<u8>().wrapping_add(bytes);
+        // SAFETY: a prefetch reads nothing that the program can see, wherever it points.
         unsafe {
-            asm!("prfm pldl2keep, [{}]", in(reg) line, options(readonly, nostack, preserves_flags));
+            asm!("prfm pldl2keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
         }
     }
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], index: usize) {
-        let element = elements.as_ptr().wrapping_add(index);
-        // SAFETY: a prefetch reads nothing that the program can see, wherever it points.
-        unsafe {
-            asm!("prfm pldl2keep, [{}]", in(reg) element, options(readonly, nostack, preserves_flags));
-        }
+    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
+        self.prefetch(elements, bytes);
     }
 
     #[inline(always)]

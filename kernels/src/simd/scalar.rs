@@ -41,8 +41,8 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn load_bf16(self, from: &[bf16; LANES]) -> ScalarLanes {
-        ScalarLanes(from.map(bf16::to_f32))
+    fn load_bf16_pairs(self, from: &[[bf16; 2]; LANES]) -> [ScalarLanes; 2] {
+        [1, 0].map(|i| ScalarLanes(from.map(|pair| pair[i].to_f32())))
     }
 
     #[inline(always)]
@@ -57,10 +57,10 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch<L>(self, _line: &L) {}
+    fn prefetch<L>(self, _elements: &[L], _bytes: usize) {}
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, _elements: &[L], _index: usize) {}
+    fn prefetch_ahead<L>(self, _elements: &[L], _bytes: usize) {}
 
     #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {

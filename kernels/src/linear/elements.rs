@@ -1,0 +1,229 @@
+//! Weights that are stored one by one, in the order in which they are read.
+//!
+//! A panel is sixteen outputs. *Pairs* of inputs follow each other, and the panels of a *strip* lie side by side, pair by pair: `[outputs /
+//! 16 / panels of a strip][inputs / 2][panels of a strip][pair]`. A strip of narrow weights has two panels: one row then reads memory in one
+//! straight line, with more than one chain to add to. Where there are no outputs or inputs any more, there are zeros.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::tile::InLines;
+use crate::aligned::Aligned;
+use crate::simd::{Element, LANES, Simd, Storable};
+
+/// Inputs of a pair.
+pub const PAIR: usize = 2;
+
+/// Elements of a pair.
+const PAIR_ELEMENTS: usize = PAIR * LANES;
+
+/// A weight as stored.
+pub trait Weight: Element {
+    /// Two inputs of sixteen outputs.
+    type Pair: Send + Sync;
+
+    /// The same pair of the panels of a strip.
+    type Strip: AsRef<[Self::Pair]> + Copy + Send + Sync;
+
+    /// Panels of a strip.
+    const STRIP: usize;
+
+    /// A strip of zeros.
+    const ZEROS: Self::Strip;
+
+    /// Elements as strips.
+    fn strips(elements: &[Self]) -> &[Self::Strip];
+
+    /// Where in a pair an output's first or second input is.
+    fn place(which: usize, lane: usize) -> usize;
+
+    /// Reads both inputs of a pair, widened exactly.
+    fn load_pair<S: Simd>(simd: S, pair: &Self::Pair) -> [S::Lanes; PAIR];
+}
+
+/// Sixteen outputs of the first input, then of the second.
+macro_rules! one_input_after_another {
+    ($element:ident, $strip:literal, $zero:expr) => {
+        impl Weight for $element {
+            type Pair = [[$element; LANES]; PAIR];
+            type Strip = [Self::Pair; $strip];
+            const STRIP: usize = $strip;
+            const ZEROS: Self::Strip = [[[$zero; LANES]; PAIR]; $strip];
+
+            fn strips(elements: &[$element]) -> &[Self::Strip] {
+                elements.as_chunks().0.as_chunks().0.as_chunks().0
+            }
+
+            fn place(which: usize, lane: usize) -> usize {
+                which * LANES + lane
+            }
+
+            #[inline(always)]
+            fn load_pair<S: Simd>(simd: S, pair: &Self::Pair) -> [S::Lanes; PAIR] {
+                [InLines::load(simd, &pair[0]), InLines::load(simd, &pair[1])]
+            }
+        }
+    };
+}
+one_input_after_another!(f32, 1, 0.0);
+one_input_after_another!(f16, 2, f16::ZERO);
+
+/// Both inputs of an output side by side, the second first.
+impl Weight for bf16 {
+    type Pair = [[bf16; PAIR]; LANES];
+    type Strip = [Self::Pair; 2];
+    const STRIP: usize = 2;
+    const ZEROS: Self::Strip = [[[bf16::ZERO; PAIR]; LANES]; 2];
+
+    fn strips(elements: &[bf16]) -> &[Self::Strip] {
+        elements.as_chunks().0.as_chunks().0.as_chunks().0
+    }
+
+    fn place(which: usize, lane: usize) -> usize {
+        lane * PAIR + 1 - which
+    }
+
+    #[inline(always)]
+    fn load_pair<S: Simd>(simd: S, pair: &Self::Pair) -> [S::Lanes; PAIR] {
+        simd.load_bf16_pairs(pair)
+    }
+}
+
+/// Some pairs of one panel.
+pub struct Panel<'a, E: Weight> {
+    strips: &'a [E::Strip],
+    side: usize,
+}
+
+// Derived, they would ask as much of the strips.
+impl<E: Weight> Clone for Panel<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Weight> Copy for Panel<'_, E> {}
+
+impl<'a, E: Weight> Panel<'a, E> {
+    /// Pairs of the panel `side` of a strip.
+    pub fn new(strips: &'a [E::Strip], side: usize) -> Self {
+        assert!(side < E::STRIP);
+        Self { strips, side }
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub fn pairs(self) -> usize {
+        self.strips.len()
+    }
+
+    /// One of them.
+    #[inline(always)]
+    pub fn pair(self, pair: usize) -> &'a E::Pair {
+        &self.strips[pair].as_ref()[self.side]
+    }
+
+    /// Those of some inputs, of which the first has an even number.
+    #[inline(always)]
+    pub fn of_inputs(self, inputs: Range<usize>) -> Self {
+        Self { strips: &self.strips[pairs_of(inputs)], side: self.side }
+    }
+
+    /// Whether no other panel of the strip lies before it.
+    #[inline(always)]
+    pub fn is_first_of_strip(self) -> bool {
+        self.side == 0
+    }
+
+    /// What they lie in.
+    #[inline(always)]
+    pub fn strips(self) -> &'a [E::Strip] {
+        self.strips
+    }
+}
+
+fn pairs_of(inputs: Range<usize>) -> Range<usize> {
+    debug_assert!(inputs.start.is_multiple_of(PAIR));
+    inputs.start / PAIR..inputs.end.div_ceil(PAIR)
+}
+
+/// A packed matrix.
+pub struct Elements<E: Weight> {
+    /// Of a panel.
+    pairs: usize,
+    elements: Aligned<E>,
+}
+
+impl<E: Weight> Elements<E> {
+    /// Packs `[outputs, inputs]` weights, of which `weight` knows each.
+    pub fn pack(outputs: usize, inputs: usize, weight: impl Fn(usize, usize) -> E + Sync) -> Self {
+        let pairs = inputs.div_ceil(PAIR);
+        let strip_outputs = E::STRIP * LANES;
+        let strip_elements = pairs * E::STRIP * PAIR_ELEMENTS;
+        let mut elements = Aligned::zeroed(outputs.div_ceil(strip_outputs) * strip_elements);
+        if elements.is_empty() {
+            return Self { pairs, elements };
+        }
+        elements.par_chunks_exact_mut(strip_elements).enumerate().for_each(|(strip, elements)| {
+            let first = strip * strip_outputs;
+            for n in first..outputs.min(first + strip_outputs) {
+                let (side, lane) = ((n - first) / LANES, (n - first) % LANES);
+                let pairs = elements.chunks_exact_mut(PAIR_ELEMENTS).skip(side).step_by(E::STRIP);
+                for (pair, elements) in pairs.enumerate() {
+                    for k in PAIR * pair..inputs.min(PAIR * (pair + 1)) {
+                        elements[E::place(k % PAIR, lane)] = weight(n, k);
+                    }
+                }
+            }
+        });
+        Self { pairs, elements }
+    }
+
+    /// Packs row-major little-endian `bytes`.
+    pub fn pack_bytes(outputs: usize, inputs: usize, bytes: &[u8]) -> Self {
+        Self::pack(outputs, inputs, |n, k| {
+            E::from_le_bytes(&bytes[(n * inputs + k) * E::BYTES..][..E::BYTES])
+        })
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.elements[..])
+    }
+
+    /// Whether a weight takes less memory than a single.
+    pub fn is_narrow(&self) -> bool {
+        E::BYTES < f32::BYTES
+    }
+
+    /// Bytes of a panel.
+    pub fn panel_bytes(&self) -> usize {
+        self.pairs * PAIR_ELEMENTS * E::BYTES
+    }
+
+    /// Panels, those of zeros among them.
+    pub fn panels(&self) -> usize {
+        E::strips(&self.elements).len() / self.pairs.max(1) * E::STRIP
+    }
+
+    /// A whole panel.
+    pub fn panel(&self, panel: usize) -> Panel<'_, E> {
+        let strips = E::strips(&self.elements);
+        let strips = &strips[panel / E::STRIP * self.pairs..][..self.pairs];
+        Panel::new(strips, panel % E::STRIP)
+    }
+
+    /// Copies row `row` to `out`, widened exactly.
+    pub fn copy_row(&self, row: usize, out: &mut [f32]) {
+        let (panel, lane) = (row / LANES, row % LANES);
+        let first = (panel / E::STRIP * self.pairs * E::STRIP + panel % E::STRIP) * PAIR_ELEMENTS;
+        let pairs = self.elements[first..].chunks(E::STRIP * PAIR_ELEMENTS);
+        for (out, pair) in out.chunks_mut(PAIR).zip(pairs) {
+            for (which, out) in out.iter_mut().enumerate() {
+                *out = pair[E::place(which, lane)].to_f32();
+            }
+        }
+    }
+}

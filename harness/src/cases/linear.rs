@@ -79,13 +79,13 @@ fn fixed_shapes() -> Vec<Shape> {
     for rows in [95, 96, 97, 193] {
         shapes.push([rows, 2, 18, 1].into());
     }
-    // From how many rows on narrow weights are widened once, and what is next is asked for less often; more cuts than are copied at once.
-    for rows in [15, 16, 47, 48] {
-        shapes.push([rows, 4 * 256 + 3, 50, 1].into());
-    }
     // Outputs that threads share.
     for rows in [1, 5] {
         shapes.push([rows, 257, 200, 1].into());
+    }
+    // From how many rows on narrow weights are widened once, and what is next is asked for less often; more cuts than are copied at once.
+    for rows in [15, 16, 47, 48] {
+        shapes.push([rows, 4 * 256 + 3, 50, 1].into());
     }
     shapes
 }

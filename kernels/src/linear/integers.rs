@@ -461,19 +461,43 @@ fn quantise(isa: Isa, x: &[f32], starts: Starts, activations: &mut [Activations]
 
 #[inline(always)]
 fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut [Activations]) {
+    let (runs, _) = x.as_chunks::<RUN>();
+    // Sixteen runs at a time, whose scales are lanes: a division for each would take as long as all else.
+    for (runs, activations) in runs.chunks(LANES).zip(activations.chunks_mut(LANES)) {
+        quantise_some(dots, runs, starts, activations);
+    }
+}
+
+/// Quantises up to sixteen runs.
+#[inline(always)]
+fn quantise_some<D: Dots>(
+    dots: D,
+    runs: &[[f32; RUN]],
+    starts: Starts,
+    activations: &mut [Activations],
+) {
     /// Adding 1.5 * 2^23 leaves no fraction bits: the sum is rounded to an integer.
     const ROUND: f32 = 12_582_912.0;
     let simd = dots.simd();
-    let (runs, _) = x.as_chunks::<RUN>();
-    for (x, to) in runs.iter().zip(activations) {
+    let mut largest = [0.0; LANES];
+    for (i, x) in runs.iter().enumerate() {
         let (halves, _) = x.as_chunks::<LANES>();
         let (low, high) = (simd.load(&halves[0]), simd.load(&halves[1]));
-        let largest = low.abs().max(high.abs()).largest();
-        let (scale, inverse) =
-            if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
-        let (inverse, round) = (simd.splat(inverse), simd.splat(ROUND));
-        let low = low.mul_add(inverse, round) - round;
-        let high = high.mul_add(inverse, round) - round;
+        largest[i] = low.abs().max(high.abs()).largest();
+    }
+    let largest = simd.load(&largest);
+    let (most, zero) = (simd.splat(127.0), simd.splat(0.0));
+    // Not a number counts as not above, too.
+    let above = simd.splat(1e-30) - largest;
+    let scales = above.select_negative(largest / most, zero).to_array();
+    let inverses = above.select_negative(most / largest, zero).to_array();
+
+    let round = simd.splat(ROUND);
+    for (i, (x, to)) in runs.iter().zip(activations).enumerate() {
+        let (halves, _) = x.as_chunks::<LANES>();
+        let inverse = simd.splat(inverses[i]);
+        let low = simd.load(&halves[0]).mul_add(inverse, round) - round;
+        let high = simd.load(&halves[1]).mul_add(inverse, round) - round;
         // Not finite where an activation is not: its product with the inverse is not, or with 0 where that is the inverse.
         let mut sums =
             if starts.of_each_half { [low.sum(), high.sum()] } else { [(low + high).sum(), 0.0] };
@@ -482,7 +506,7 @@ fn quantise_runs<D: Dots>(dots: D, x: &[f32], starts: Starts, activations: &mut 
         if sum.is_finite() {
             low.store_integers(&mut quants[0]);
             high.store_integers(&mut quants[1]);
-            to.scale = scale;
+            to.scale = scales[i];
         } else {
             (sums, sum) = ([0.0; 2], 0.0);
             to.scale = f32::NAN;

@@ -1,8 +1,9 @@
 //! What a conv layer of LFM2 costs against an attention layer, and how fast the kernels are.
 //!
 //! ```text
-//! cargo bench                                  all three benches, in minutes
+//! cargo bench                                  all benches but peers, in minutes
 //! cargo bench --bench layers                   conv layer against attention layer
+//! cargo bench --features peers --bench peers   linear layers against the matrix products of other crates
 //! cargo bench -- --isa all --full              every instruction set, format and length
 //! cargo bench --bench ops -- 'linear/.*/bf16'  what matches a regular expression
 //! ```
@@ -18,7 +19,7 @@
 //! - `isa`: a name that [`Isa`](lfm2_kernels::Isa) accepts;
 //! - `format`: of the weights, or of the cached keys and values, or of the elements: `f32`, `f16`, `bf16`;
 //! - `shape`: lengths joined by `x`, outermost first (`linear`: rows, outputs, inputs), or `prefill-T` for `T` tokens at the start of
-//!   a sequence, or `decode-T` for one token after `T` others;
+//!   a sequence, or `decode-T` for one token after `T` others, or `decode-TxB` for that of `B` sequences in one call;
 //! - `threads`: of the pool that ran it.
 //!
 //! # Memory
@@ -28,7 +29,7 @@
 //!
 //! # Results
 //!
-//! Criterion's reports are in `target/criterion`. `target/lfm2-bench/{layers,forward,ops}.json` ([`Report`]) has the printed tables
+//! Criterion's reports are in `target/criterion`. `target/lfm2-bench/{layers,forward,ops,peers}.json` ([`Report`]) has the printed tables
 //! and what each id did: operations and bytes, from which every rate follows.
 #![forbid(unsafe_code)]
 

@@ -113,8 +113,17 @@ impl Options {
     ///
     /// If threads cannot be started.
     pub fn in_pool(self, work: impl FnOnce(Self) + Send) {
+        self.in_idle_pool(|options| enter(|| work(options)));
+    }
+
+    /// As [`in_pool`](Self::in_pool), but the other threads sleep while they have no work.
+    ///
+    /// # Panics
+    ///
+    /// If threads cannot be started.
+    pub fn in_idle_pool(self, work: impl FnOnce(Self) + Send) {
         let pool = ThreadPoolBuilder::new().num_threads(self.flags.threads.unwrap_or(0) as usize);
-        pool.build().expect("threads can be started").install(|| enter(|| work(self)));
+        pool.build().expect("threads can be started").install(|| work(self));
     }
 
     /// The instruction sets to time: those that were asked for, else the widest.

@@ -1,4 +1,4 @@
-//! Tokens per second of the whole LFM2-350M with random weights: prefill and decode, f32 and bf16.
+//! Tokens per second of the whole LFM2-350M with random weights: prefill, decode, and decode of several sequences together.
 
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
@@ -12,28 +12,29 @@ use lfm2_kernels::model::{Config, Logits, Model, Operations, Scratch, Sequence, 
 use lfm2_kernels::ops::CacheElement;
 use serde::Serialize;
 
+const F32: Stored = Stored::plain(WeightFormat::F32);
+const BF16: Stored = Stored::plain(WeightFormat::Bf16);
+const F16: Stored = Stored::plain(WeightFormat::F16);
+const Q8_0: Stored = Stored::int8(WeightFormat::Q8_0);
+const Q4_0: Stored = Stored::int8(WeightFormat::Q4_0);
+
 fn main() {
     Options::from_args().in_pool(run);
 }
 
 fn run(options: Options) {
     let mut session = Session::new(options);
-    const F32: Stored = Stored::plain(WeightFormat::F32);
-    const BF16: Stored = Stored::plain(WeightFormat::Bf16);
-    const F16: Stored = Stored::plain(WeightFormat::F16);
-    const Q8_0: Stored = Stored::int8(WeightFormat::Q8_0);
-    const Q4_0: Stored = Stored::int8(WeightFormat::Q4_0);
     let formats: &[Stored] = match session.options.extent() {
         Extent::Quick => &[F32, Q4_0],
         Extent::Usual => &[F32, BF16, Q8_0, Q4_0],
         Extent::Full => &[F32, BF16, F16, Q8_0, Q4_0],
     };
-    let states = RefCell::default();
+    let snapshots = RefCell::default();
     let mut measurements = Vec::new();
     for &stored in formats {
         // One model at a time is in memory.
         let model = OnceCell::new();
-        let cases = cases(&session.options, stored, &model, &states);
+        let cases = cases(&session.options, stored, &model, &snapshots);
         measurements.extend(session.measure(Duration::from_millis(2500), cases));
     }
     session.finish();
@@ -48,29 +49,69 @@ fn config() -> Config {
     Config::preset("350m").expect("a preset")
 }
 
+/// What a call of the model does.
+#[derive(Clone, Copy)]
+struct Call {
+    /// Tokens that each sequence has already had.
+    context: usize,
+    sequences: usize,
+    /// Tokens that each sequence gets.
+    tokens: usize,
+}
+
+impl Call {
+    fn shape(self) -> String {
+        match self {
+            Self { context: 0, tokens, .. } => format!("prefill-{tokens}"),
+            Self { context, sequences: 1, .. } => format!("decode-{context}"),
+            Self { context, sequences, .. } => format!("decode-{context}x{sequences}"),
+        }
+    }
+
+    fn work(self, stored: Stored) -> Work {
+        let Self { context, sequences, tokens } = self;
+        let config = config();
+        let Operations { linear, attention } = config.operations(context, tokens);
+        let weights = config.operations(0, 1).linear as usize / 2;
+        let cached = sequences * config.cached(context + tokens);
+        Work {
+            rows: sequences * tokens,
+            operations: sequences as u64 * (linear + attention),
+            bytes: (stored.format.bytes(weights) + 4 * cached) as u64,
+        }
+    }
+}
+
+fn calls(extent: Extent, stored: Stored) -> Vec<Call> {
+    const TOGETHER: [Stored; 2] = [F32, Q8_0];
+    let (prompts, contexts, together): (&[usize], &[usize], &[usize]) = match extent {
+        Extent::Quick => (&[128], &[128], &[16]),
+        Extent::Usual => (&[128, 512], &[128, 4096], &[4, 16]),
+        Extent::Full => (&[128, 512, 2048], &[128, 1024, 4096], &[2, 4, 8, 16, 32]),
+    };
+    let together = if TOGETHER.contains(&stored) { together } else { &[] };
+    let prefills = prompts.iter().map(|&tokens| Call { context: 0, sequences: 1, tokens });
+    let decodes = contexts.iter().map(|&context| Call { context, sequences: 1, tokens: 1 });
+    let together = together.iter().map(|&sequences| Call { context: 128, sequences, tokens: 1 });
+    prefills.chain(decodes).chain(together).collect()
+}
+
 fn cases<'a>(
     options: &Options,
     stored: Stored,
     model: &'a OnceCell<Model>,
-    states: &'a RefCell<Vec<Snapshot>>,
+    snapshots: &'a RefCell<Vec<Snapshot>>,
 ) -> Vec<Case<'a>> {
-    let (prompts, contexts): (&[usize], &[usize]) = match options.extent() {
-        Extent::Quick => (&[128], &[128]),
-        Extent::Usual => (&[128, 512], &[128, 4096]),
-        Extent::Full => (&[128, 512, 2048], &[128, 1024, 4096]),
-    };
-    let prefills = prompts.iter().map(|&rows| (format!("prefill-{rows}"), 0, rows));
-    let decodes = contexts.iter().map(|&context| (format!("decode-{context}"), context, 1));
-    let runs: Vec<_> = prefills.chain(decodes).collect();
+    let calls = calls(options.extent(), stored);
     let mut cases = Vec::new();
     for isa in options.isas() {
-        for (shape, context, rows) in runs.clone() {
+        for &call in &calls {
             cases.push(Case {
                 op: "model",
                 isa,
                 format: stored.name(),
-                shape,
-                work: work(stored, context, rows),
+                shape: call.shape(),
+                work: call.work(stored),
                 prepare: Box::new(move || {
                     let model = model.get_or_init(|| {
                         let source = Synthetic::new(1, stored.format);
@@ -79,23 +120,12 @@ fn cases<'a>(
                         model.set_activations(stored.activations);
                         model
                     });
-                    Box::new(Forward::new(model, states, context, rows))
+                    Box::new(Forward::new(model, snapshots, call))
                 }),
             });
         }
     }
     cases
-}
-
-fn work(stored: Stored, context: usize, rows: usize) -> Work {
-    let config = config();
-    let Operations { linear, attention } = config.operations(context, rows);
-    let weights = config.operations(0, 1).linear as usize / 2;
-    Work {
-        rows,
-        operations: linear + attention,
-        bytes: (stored.format.bytes(weights) + 4 * config.cached(context + rows)) as u64,
-    }
 }
 
 /// A state after many tokens, which takes long to make. Weights of another format would make other numbers and take as long to read.
@@ -104,13 +134,15 @@ struct Snapshot {
     state: State,
 }
 
-/// Some tokens of one sequence.
+/// Some tokens of one sequence, or of several.
 struct Forward<'a> {
     model: &'a Model,
+    call: Call,
     tokens: Vec<u32>,
-    /// What to go back to; none at the start of a sequence.
-    snapshot: Option<State>,
-    state: State,
+    /// What to go back to.
+    start: State,
+    /// Of each sequence.
+    states: Vec<State>,
     scratch: Scratch,
     logits: Vec<f32>,
 }
@@ -119,46 +151,61 @@ struct Forward<'a> {
 const DECODED: usize = 64;
 
 impl<'a> Forward<'a> {
-    fn new(model: &'a Model, states: &RefCell<Vec<Snapshot>>, context: usize, rows: usize) -> Self {
-        let tokens: Vec<u32> = (0..rows.max(context) as u32).map(|i| i * 7919 % 65536).collect();
-        let capacity = if context > 0 { context + DECODED } else { rows };
-        let mut forward = Self {
-            model,
-            tokens,
-            snapshot: None,
-            state: model.new_state(capacity, CacheElement::F32),
-            scratch: Scratch::default(),
-            logits: vec![0.0; model.config().vocabulary],
+    fn new(model: &'a Model, snapshots: &RefCell<Vec<Snapshot>>, call: Call) -> Self {
+        let Call { context, sequences, tokens } = call;
+        let start = match context {
+            0 => model.new_state(tokens, CacheElement::F32),
+            _ => state_after(context, model, &mut snapshots.borrow_mut()),
         };
-        if context > 0 {
-            let mut states = states.borrow_mut();
-            if !states.iter().any(|snapshot| snapshot.context == context) {
-                forward.run(Isa::best(), context);
-                states.push(Snapshot { context, state: forward.state.clone() });
-            }
-            let kept = states.iter().find(|snapshot| snapshot.context == context);
-            let kept = kept.expect("pushed above").state.clone();
-            forward.state = kept.clone();
-            forward.snapshot = Some(kept);
+        Self {
+            model,
+            call,
+            tokens: some_tokens(sequences * tokens),
+            states: vec![start.clone(); sequences],
+            start,
+            scratch: Scratch::default(),
+            logits: vec![0.0; sequences * model.config().vocabulary],
         }
-        forward
     }
+}
+
+fn some_tokens(count: usize) -> Vec<u32> {
+    (0..count as u32).map(|i| i * 7919 % 65536).collect()
+}
+
+fn state_after(context: usize, model: &Model, snapshots: &mut Vec<Snapshot>) -> State {
+    if let Some(snapshot) = snapshots.iter().find(|snapshot| snapshot.context == context) {
+        return snapshot.state.clone();
+    }
+    let mut state = model.new_state(context + DECODED, CacheElement::F32);
+    let sequence = Sequence { tokens: &some_tokens(context), state: &mut state };
+    let mut logits = vec![0.0; model.config().vocabulary];
+    model
+        .forward(Isa::best(), &mut [sequence], &mut Scratch::default(), Logits::Last(&mut logits))
+        .expect("the state has room");
+    snapshots.push(Snapshot { context, state: state.clone() });
+    state
 }
 
 impl Workload for Forward<'_> {
     fn restore(&mut self) {
-        match &self.snapshot {
-            Some(snapshot) => self.state = snapshot.clone(),
-            None => self.state.reset(),
+        for state in &mut self.states {
+            match self.call.context {
+                0 => state.reset(),
+                _ => *state = self.start.clone(),
+            }
         }
     }
 
     fn run(&mut self, isa: Isa, rows: usize) {
-        let sequence = Sequence { tokens: &self.tokens[..rows], state: &mut self.state };
-        let logits = Logits::Last(&mut self.logits);
+        let tokens = self.tokens[..rows].chunks(self.call.tokens);
+        let states = self.states.iter_mut();
+        let mut sequences: Vec<_> =
+            tokens.zip(states).map(|(tokens, state)| Sequence { tokens, state }).collect();
+        let logits = &mut self.logits[..sequences.len() * self.model.config().vocabulary];
         self.model
-            .forward(isa, &mut [sequence], &mut self.scratch, logits)
-            .expect("the state has room");
+            .forward(isa, &mut sequences, &mut self.scratch, Logits::Last(logits))
+            .expect("the states have room");
     }
 
     fn output(&self) -> &[f32] {
@@ -170,7 +217,7 @@ impl Workload for Forward<'_> {
     }
 
     fn rewind(&mut self) {
-        if self.snapshot.is_none() || self.state.position() == self.state.capacity() {
+        if self.states[0].position() + self.call.tokens > self.states[0].capacity() {
             self.restore();
         }
     }

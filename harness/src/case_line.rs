@@ -8,7 +8,7 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::simd::IsaError;
 
 use crate::buffer::Place;
-use crate::cases::{OPS, Op, Shape};
+use crate::cases::{OPS, Op, Shape, ShapeError};
 use crate::data::Data;
 use crate::fill::{Fill, UnknownFill};
 
@@ -80,19 +80,9 @@ pub enum CaseLineError {
         /// What there is.
         known: Vec<&'static str>,
     },
-    /// The sizes are not those of the operation.
-    #[error("shape {found:?}: {op} has {}=N", dimensions.join("=N,"))]
-    Shape {
-        /// What was given.
-        found: String,
-        /// Of which operation.
-        op: &'static str,
-        /// Its dimensions.
-        dimensions: &'static [&'static str],
-    },
-    /// The sizes ask for more memory than any case.
-    #[error("shape {0:?} is larger than any case")]
-    TooLarge(String),
+    /// The operation takes no such sizes.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// Unknown, or not on this CPU.
     #[error(transparent)]
     Isa(#[from] IsaError),
@@ -125,7 +115,7 @@ impl FromStr for CaseLine {
         let &[op, shape, isa, seed, fill] = first else { unreachable!("it was split at five") };
         let op = *Op::named(op)
             .ok_or_else(|| CaseLineError::Op { name: op.into(), known: op_names() })?;
-        let shape = parse_shape(shape, &op)?;
+        let shape = op.shape(shape)?;
         let isa = isa.parse()?;
         let seed = seed.parse().map_err(|error| CaseLineError::Seed(seed.into(), error))?;
         let fill = fill.parse()?;
@@ -152,45 +142,17 @@ fn op_names() -> Vec<&'static str> {
     OPS.iter().map(|op| op.name).collect()
 }
 
-fn parse_shape(text: &str, op: &Op) -> Result<Shape, CaseLineError> {
-    /// More elements than any slice of a case has.
-    const TOO_MANY: u128 = 1 << 32;
-    /// More than any size of a model, whose sizes are not multiplied all with all.
-    const TOO_MUCH_FOR_A_MODEL: usize = 2048;
-    let malformed =
-        || CaseLineError::Shape { found: text.into(), op: op.name, dimensions: op.dimensions };
-    let sizes: Vec<&str> = text.split(',').collect();
-    if sizes.len() != op.dimensions.len() {
-        return Err(malformed());
-    }
-    let size = |(name, size): (&&str, &&str)| {
-        size.split_once('=').filter(|(found, _)| found == name)?.1.parse::<usize>().ok()
-    };
-    let sizes: Option<Vec<usize>> = op.dimensions.iter().zip(&sizes).map(size).collect();
-    let sizes = sizes.ok_or_else(malformed)?;
-    let (mut elements, mut cached) = (1_u128, 1_u128);
-    for (&name, &size) in op.dimensions.iter().zip(&sizes) {
-        let size = size as u128;
-        match name {
-            // These take no memory.
-            "position" | "step" | "theta" => (),
-            _ if op.name.starts_with("model") && size < TOO_MUCH_FOR_A_MODEL as u128 => (),
-            "first_position" | "newer" | "room" => cached += size,
-            _ => elements = elements.saturating_mul(size.max(1)),
-        }
-        if size > 1 << 24 || elements.saturating_mul(cached) > TOO_MANY {
-            return Err(CaseLineError::TooLarge(text.into()));
-        }
-    }
-    Ok(Shape::new(sizes))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
     use proptest::sample::select;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
     use super::*;
+    use crate::check::{Failure, cases_from_environment, replay};
+    use crate::gate::Gate;
 
     fn lines() -> impl Strategy<Value = CaseLine> {
         let isas = select(Isa::available());
@@ -237,6 +199,58 @@ mod tests {
         }
     }
 
+    /// A size that somebody made up.
+    fn sizes() -> impl Strategy<Value = usize> {
+        let beyond = [(1 << 24) + 1, 1 << 32, 1 << 63, usize::MAX];
+        prop_oneof![
+            6 => 0..40_usize,
+            2 => select(vec![48, 64, 127, 257, 2000]),
+            2 => select(beyond.to_vec()),
+        ]
+    }
+
+    /// Cases of an operation some of whose sizes are replaced, as text.
+    fn made_up_lines(op: Op) -> impl Strategy<Value = String> {
+        let count = op.dimensions.len();
+        let replaced = prop::collection::vec((0..count, sizes()), 0..=count.min(4));
+        let rest = (any::<u32>(), select(Fill::ALL.to_vec()), 1..=MOST_THREADS);
+        (select((op.fixed_shapes)()), replaced, rest).prop_map(move |(shape, replaced, rest)| {
+            let text = shape.display(&op).to_string();
+            let mut parts: Vec<String> = text.split(',').map(String::from).collect();
+            for (i, size) in replaced {
+                parts[i] = format!("{}={size}", op.dimensions[i].name);
+            }
+            let (seed, fill, threads) = rest;
+            let isa = Isa::best();
+            format!("{}:{}:{isa}:{seed}:{fill}:threads={threads}", op.name, parts.join(","))
+        })
+    }
+
+    /// Whatever the sizes are: an operation refuses them, or its result is right.
+    #[test]
+    fn sizes_are_refused_or_run() {
+        let cases = cases_from_environment().expect("LFM2_CASES is a number").unwrap_or(32);
+        let config = Config { cases, failure_persistence: None, ..Config::default() };
+        let (refused, ran) = (Cell::new(0), Cell::new(0));
+        let count = |cell: &Cell<u32>| cell.set(cell.get() + 1);
+        for op in OPS {
+            let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+            let mut runner = TestRunner::new_with_rng(config.clone(), random);
+            let result = runner.run(&made_up_lines(*op), |line| {
+                let Ok(line) = line.parse::<CaseLine>() else {
+                    count(&refused);
+                    return Ok(());
+                };
+                count(&ran);
+                let failed = |failure: Failure| TestCaseError::fail(failure.reason);
+                replay(&Gate::OURS, &line).map(drop).map_err(failed)
+            });
+            result.unwrap_or_else(|error| panic!("{}: {error}", op.name));
+        }
+        let (refused, ran) = (refused.get(), ran.get());
+        assert!(refused > ran / 4 && ran > refused / 4, "{refused} were refused, {ran} ran");
+    }
+
     #[test]
     fn every_fixed_shape_can_be_written() {
         for op in OPS {
@@ -257,8 +271,30 @@ mod tests {
             ("ad:length=1:scalar:1:normal", vec!["\"ad\"", "add", "rms_norm"]),
             ("add:width=1:scalar:1:normal", vec!["width=1", "length=N"]),
             ("add:length=1,length=2:scalar:1:normal", vec!["length=N"]),
-            ("add:length=-1:scalar:1:normal", vec!["length=N"]),
-            ("add:length=99999999999:scalar:1:normal", vec!["larger than any case"]),
+            ("add:length:scalar:1:normal", vec!["length=N"]),
+            ("add:length=-1:scalar:1:normal", vec!["length=-1", "0 to 16777216"]),
+            ("add:length=99999999999:scalar:1:normal", vec!["length=99999999999", "0 to 16777216"]),
+            (
+                "rms_norm:rows=9999,width=9999:scalar:1:normal",
+                vec!["rms_norm", "products is 99980001", "at most 67108864"],
+            ),
+            (
+                "attention_f32:rows=1,first_position=1,newer=0,key_value_heads=1,group=1,head_dim=0,room=0:scalar:1:normal",
+                vec!["head_dim=0", "a multiple of 16 up to 128"],
+            ),
+            ("route:rows=1,experts=3,used=4,normalise=1:scalar:1:normal", vec!["used is 4", "3"]),
+            (
+                "rope:rows=9,heads=1,half_head_dim=4,position=5,step=2097152,theta=9:scalar:1:normal",
+                vec!["last position is 18874373", "at most 16777216"],
+            ),
+            (
+                "model_quantised:format=8,activations=0,layers=1,attention=0,blocks=1,feed_forward_blocks=1,experts=0,prompt=1,way=0:scalar:1:normal",
+                vec!["format=8", "0 to 7"],
+            ),
+            (
+                "model_quantised:format=7,activations=0,layers=1,attention=0,blocks=64,feed_forward_blocks=1,experts=0,prompt=1,way=0:scalar:1:normal",
+                vec!["weights", "at most 16777216"],
+            ),
             ("add:length=1:avx3:1:normal", vec!["avx3", "scalar"]),
             ("add:length=1:scalar:x:normal", vec!["seed", "\"x\""]),
             ("add:length=1:scalar:1:norml", vec!["norml", "normal", "uniform"]),

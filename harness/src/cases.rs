@@ -1,13 +1,11 @@
 //! The list of operations under test. Whoever tests, times or lists operations goes through it.
 
-use std::fmt;
 use std::ops::Range;
 
 use half::f16;
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{WeightFormat, blocks};
-use proptest::sample::select;
-use proptest::strategy::{BoxedStrategy, Strategy, Union};
+use proptest::strategy::BoxedStrategy;
 
 use crate::buffer::Buffer;
 use crate::compare::Errors;
@@ -28,9 +26,13 @@ mod model;
 mod rms_norm;
 mod rope;
 mod route;
+mod shape;
 mod shift_sum;
 mod short_conv;
 mod softmax;
+
+pub use self::shape::{Dimension, Shape};
+use self::shape::{Sizes, affordable, among, at_most, between, one_of, shapes};
 
 /// Every operation, in every format of weights or cache.
 pub const OPS: &[Op] = &[
@@ -94,8 +96,10 @@ pub struct Op {
     pub format: Option<&'static str>,
     /// The checks that its results go through besides bits, threads and hashes, which all do.
     pub checks: &'static [Check],
-    /// What the sizes of a shape are, in order.
-    pub dimensions: &'static [&'static str],
+    /// What the sizes of a shape are, in order, and what each may be.
+    pub dimensions: &'static [Dimension],
+    /// Whether sizes that are right one by one are so together: an error says what is wrong, and what would be right.
+    pub fit_together: fn(&Shape) -> Result<(), String>,
     /// Shapes that every run takes, simplest first: each tail of the lanes, the edges of tiles and blocks.
     pub fixed_shapes: fn() -> Vec<Shape>,
     /// Shapes to draw from, among them long ones; they shrink towards the simplest.
@@ -115,6 +119,74 @@ impl Op {
         let end = self.format.map_or(0, |format| format.len() + 1);
         &self.name[..self.name.len() - end]
     }
+
+    /// The shape that `text` names, such as `rows=3,width=17`.
+    ///
+    /// # Errors
+    ///
+    /// If the operation takes no such sizes.
+    pub fn shape(&self, text: &str) -> Result<Shape, ShapeError> {
+        let &Self { name: op, dimensions, .. } = self;
+        let malformed = || ShapeError::Names { found: text.into(), op, dimensions };
+        let parts: Vec<&str> = text.split(',').collect();
+        if parts.len() != dimensions.len() {
+            return Err(malformed());
+        }
+        let mut sizes = Vec::new();
+        for (dimension, part) in dimensions.iter().zip(parts) {
+            let (name, size) = part.split_once('=').ok_or_else(malformed)?;
+            if name != dimension.name {
+                return Err(malformed());
+            }
+            let size = size.parse().ok().filter(|&size| dimension.takes(size));
+            let expected = *dimension;
+            sizes.push(size.ok_or_else(|| ShapeError::Size {
+                found: part.into(),
+                op,
+                expected,
+            })?);
+        }
+        let shape = Shape::new(sizes);
+        match (self.fit_together)(&shape) {
+            Ok(()) => Ok(shape),
+            Err(reason) => Err(ShapeError::Together { found: text.into(), op, reason }),
+        }
+    }
+}
+
+/// Why a text is no shape of an operation.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum ShapeError {
+    /// Other sizes than the operation's.
+    #[error("shape {found:?}: {op} has {}", dimensions.iter().map(|it| format!("{}=N", it.name)).collect::<Vec<_>>().join(","))]
+    Names {
+        /// What was given.
+        found: String,
+        /// Of which operation.
+        op: &'static str,
+        /// Its dimensions.
+        dimensions: &'static [Dimension],
+    },
+    /// A size that the operation cannot take.
+    #[error("{found}: {op} takes {expected}")]
+    Size {
+        /// What was given.
+        found: String,
+        /// Of which operation.
+        op: &'static str,
+        /// What it takes.
+        expected: Dimension,
+    },
+    /// Sizes that the operation cannot take together.
+    #[error("shape {found:?}: {op}: {reason}")]
+    Together {
+        /// What was given.
+        found: String,
+        /// Of which operation.
+        op: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
 }
 
 /// An operation's inputs, ready to run.
@@ -168,58 +240,6 @@ impl Output {
     fn returned(name: &'static str, values: &[f32]) -> Self {
         Self { name, values: values.into() }
     }
-}
-
-/// The sizes of a case, one for each of its operation's dimensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape(Vec<usize>);
-
-impl Shape {
-    /// As many sizes as an operation has dimensions.
-    pub(crate) fn new(sizes: Vec<usize>) -> Self {
-        Self(sizes)
-    }
-
-    /// The sizes, as many as there are dimensions.
-    pub(crate) fn sizes<const N: usize>(&self) -> [usize; N] {
-        self.0[..].try_into().expect("a shape has a size for every dimension")
-    }
-
-    /// The shape with the names of its dimensions, such as `rows=3,width=17`.
-    pub fn display(&self, op: &Op) -> impl fmt::Display {
-        assert_eq!(self.0.len(), op.dimensions.len(), "{}: as many sizes as dimensions", op.name);
-        let sizes = op.dimensions.iter().zip(&self.0).map(|(name, size)| format!("{name}={size}"));
-        sizes.collect::<Vec<_>>().join(",")
-    }
-}
-
-impl<const N: usize> From<[usize; N]> for Shape {
-    fn from(sizes: [usize; N]) -> Self {
-        Self(sizes.into())
-    }
-}
-
-/// How one size is drawn.
-type Sizes = BoxedStrategy<usize>;
-
-/// Any shape whose sizes are drawn independently.
-fn shapes<const N: usize>(sizes: [Sizes; N]) -> BoxedStrategy<Shape> {
-    sizes.prop_map(Shape::from).boxed()
-}
-
-/// One of several kinds of shapes, each with its weight; shrinks towards the first.
-fn one_of(kinds: impl IntoIterator<Item = (u32, BoxedStrategy<Shape>)>) -> BoxedStrategy<Shape> {
-    Union::new_weighted(kinds.into_iter().collect()).boxed()
-}
-
-/// A size between two, both included.
-fn between(least: usize, most: usize) -> Sizes {
-    (least..=most).boxed()
-}
-
-/// One of some sizes.
-fn among(sizes: &'static [usize]) -> Sizes {
-    select(sizes).boxed()
 }
 
 /// Weights in the format under test.
@@ -287,12 +307,9 @@ mod tests {
     use crate::plan::{Depth, fixed_plans};
 
     #[test]
-    fn names_are_unique_and_shapes_fit_their_dimensions() {
+    fn names_are_unique() {
         for (i, op) in OPS.iter().enumerate() {
             assert!(OPS[..i].iter().all(|other| other.name != op.name), "{} twice", op.name);
-            for shape in (op.fixed_shapes)() {
-                assert_eq!(shape.0.len(), op.dimensions.len(), "{}", op.name);
-            }
         }
     }
 

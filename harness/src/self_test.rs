@@ -5,7 +5,7 @@ use proptest::strategy::{BoxedStrategy, Strategy};
 
 use crate::buffer::{Input, Place};
 use crate::case_line::Plan;
-use crate::cases::{Case, Op, Output, Shape};
+use crate::cases::{Case, Dimension, Op, Output, Shape};
 use crate::check::{Check, Outcome, check};
 use crate::data::Data;
 use crate::fill::Fill;
@@ -236,6 +236,8 @@ fn planted(judges: &Judges) -> Result<(), String> {
     demand("no cases are no proof", !self::outcome(judges, right, Vec::new, 0).is_right())
 }
 
+const LENGTH: &[Dimension] = &[Dimension::any("length")];
+
 /// Random cases of each.
 const CASES: u32 = 24;
 
@@ -248,7 +250,8 @@ fn outcome(judges: &Judges, make: Make, fixed_shapes: fn() -> Vec<Shape>, cases:
         name: "double",
         format: None,
         checks: &[Check::OtherWay, Check::Bounds],
-        dimensions: &["length"],
+        dimensions: LENGTH,
+        fit_together: Shape::is_affordable,
         fixed_shapes,
         drawn_shapes: lengths,
         make,

@@ -527,6 +527,9 @@ fn a_case_is_run_again_from_its_line() {
     let text = printed(&["check", "--repro", line]);
     assert!(text.starts_with(&format!("ok     {line}\n")), "{text}");
     refused(&["check", "--repro", "add:width=3:scalar:7:uniform"], &["length=N"]);
+    let sizes = "rows=1,first_position=1,newer=0,key_value_heads=1,group=1,head_dim=0,room=0";
+    let line = format!("attention_f32:{sizes}:scalar:7:uniform");
+    refused(&["check", "--repro", &line], &["head_dim=0", "a multiple of 16 up to 128"]);
     refused(&["check", "--repro", "add:length=3:scalar:7:uniform", "--op", "add"], &["--op"]);
     let list = printed(&["check", "--list", "--op", "^rope$"]);
     assert!(list.contains("rope") && list.contains("theta") && list.contains("scalar"), "{list}");

@@ -4,7 +4,7 @@ use std::env;
 use std::process::{ExitCode, Output};
 
 use lfm2_harness::buffer::{Buffer, Input, Place};
-use lfm2_harness::cases::{self, Case, OPS, Op, Shape};
+use lfm2_harness::cases::{self, Case, Dimension, OPS, Op, Shape};
 use lfm2_harness::check::check;
 use lfm2_harness::data::Data;
 use lfm2_harness::fill::Fill;
@@ -182,11 +182,13 @@ fn run_reader(name: &str) -> ExitCode {
     fn make(data: Data, beyond: isize) -> Box<dyn Case> {
         Box::new(Reader { x: data.values("x", 3), beyond })
     }
+    const LENGTH: &[Dimension] = &[Dimension::any("length")];
     let op = Op {
         name: "reader",
         format: None,
         checks: &[],
-        dimensions: &["length"],
+        dimensions: LENGTH,
+        fit_together: Shape::is_affordable,
         fixed_shapes: || vec![Shape::from([3])],
         drawn_shapes: OPS[0].drawn_shapes,
         make: match name {

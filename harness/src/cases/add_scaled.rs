@@ -1,7 +1,7 @@
 use lfm2_kernels::Isa;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, between, one_of, shapes};
+use super::{Case, Dimension, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
@@ -12,7 +12,8 @@ pub const OP: Op = Op {
     name: "add_scaled",
     format: None,
     checks: &[Check::Bounds, Check::Integers],
-    dimensions: &["length"],
+    dimensions: &[Dimension::any("length")],
+    fit_together: Shape::is_affordable,
     fixed_shapes,
     drawn_shapes,
     make,

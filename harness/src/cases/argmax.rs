@@ -4,7 +4,7 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::simd::LANES;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, between, exactly, one_of, shapes};
+use super::{Case, Dimension, Op, Output, Shape, between, exactly, one_of, shapes};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::fill::Fill;
@@ -16,7 +16,8 @@ pub const OP: Op = Op {
     name: "argmax",
     format: None,
     checks: &[Check::Bounds, Check::Integers, Check::NonFinite],
-    dimensions: &["length"],
+    dimensions: &[Dimension::positive("length")],
+    fit_together: Shape::is_affordable,
     fixed_shapes,
     drawn_shapes,
     make,

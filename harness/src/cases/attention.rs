@@ -1,9 +1,13 @@
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
-use lfm2_kernels::ops::{CacheElement, KeyValueCache};
+use lfm2_kernels::ops::{CacheElement, KeyValueCache, MAX_GROUP, MAX_HEAD_DIM};
+use lfm2_kernels::simd::LANES;
 use proptest::strategy::{BoxedStrategy, Strategy};
 
-use super::{Case, Op, Output, Shape, Sizes, Weights, among, between, exactly, one_of, shapes};
+use super::{
+    Case, Dimension, Op, Output, Shape, Sizes, Weights, affordable, among, between, exactly,
+    one_of, shapes,
+};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::fill::power_of_two;
@@ -11,20 +15,43 @@ use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_attention};
 use crate::plan::Check;
 
+const DIMENSIONS: &[Dimension] = &[
+    Dimension::any("rows"),
+    Dimension::any("first_position"),
+    Dimension::any("newer"),
+    Dimension::positive("key_value_heads"),
+    Dimension::between("group", 1, MAX_GROUP),
+    Dimension::multiple("head_dim", LANES, MAX_HEAD_DIM),
+    Dimension::any("room"),
+];
+
 const fn op(
     name: &'static str,
     format: &'static str,
     make: fn(&Shape, Data) -> Box<dyn Case>,
 ) -> Op {
-    let dimensions =
-        &["rows", "first_position", "newer", "key_value_heads", "group", "head_dim", "room"];
     let format = Some(format);
     let checks = &[Check::OtherWay, Check::Bounds];
-    Op { name, format, checks, dimensions, fixed_shapes, drawn_shapes, make }
+    Op {
+        name,
+        format,
+        checks,
+        dimensions: DIMENSIONS,
+        fit_together,
+        fixed_shapes,
+        drawn_shapes,
+        make,
+    }
 }
 
 pub const F32: Op = op("attention_f32", "f32", |shape, data| make(CacheElement::F32, shape, data));
 pub const F16: Op = op("attention_f16", "f16", |shape, data| make(CacheElement::F16, shape, data));
+
+fn fit_together(shape: &Shape) -> Result<(), String> {
+    let [rows, first_position, newer, key_value_heads, group, head_dim, room] = shape.sizes();
+    let positions = first_position + rows + newer + room;
+    affordable(&[rows, positions, key_value_heads, group, head_dim])
+}
 
 fn fixed_shapes() -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 5, 0, 1, 1, 16, 0])];

@@ -3,7 +3,7 @@
 use lfm2_kernels::Isa;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, between, one_of, shapes};
+use super::{Case, Dimension, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::fill::{Fill, power_of_two};
@@ -13,12 +13,24 @@ use crate::plan::Check;
 
 const EXACT: &[Check] = &[Check::Bounds, Check::Integers];
 
+const DIMENSIONS: &[Dimension] = &[Dimension::any("length")];
+
 const fn op(
     name: &'static str,
     checks: &'static [Check],
     make: fn(&Shape, Data) -> Box<dyn Case>,
 ) -> Op {
-    Op { name, format: None, checks, dimensions: &["length"], fixed_shapes, drawn_shapes, make }
+    let fit_together = Shape::is_affordable;
+    Op {
+        name,
+        format: None,
+        checks,
+        dimensions: DIMENSIONS,
+        fit_together,
+        fixed_shapes,
+        drawn_shapes,
+        make,
+    }
 }
 
 pub const ADD: Op = op("add", EXACT, |shape, data| {

@@ -2,12 +2,15 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, Weights, between, shapes};
+use super::{Case, Dimension, Op, Output, Shape, Weights, affordable, between, shapes};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
 use crate::oracle::expected::{Expected, expected_embedding};
 use crate::plan::Check;
+
+const DIMENSIONS: &[Dimension] =
+    &[Dimension::any("tokens"), Dimension::positive("vocabulary"), Dimension::positive("width")];
 
 const fn op(
     name: &'static str,
@@ -20,7 +23,8 @@ const fn op(
         name,
         format,
         checks,
-        dimensions: &["tokens", "vocabulary", "width"],
+        dimensions: DIMENSIONS,
+        fit_together: Shape::is_affordable,
         fixed_shapes,
         drawn_shapes,
         make,
@@ -36,7 +40,15 @@ pub const BF16: Op =
 macro_rules! of_blocks {
     ($op:ident, $name:literal, $format:ident) => {
         pub const $op: Op = Op {
-            dimensions: &["tokens", "vocabulary", "blocks"],
+            dimensions: &[
+                Dimension::any("tokens"),
+                Dimension::positive("vocabulary"),
+                Dimension::positive("blocks"),
+            ],
+            fit_together: |shape| {
+                let [tokens, vocabulary, blocks] = shape.sizes();
+                affordable(&[tokens, vocabulary, blocks, WeightFormat::$format.block()])
+            },
             fixed_shapes: fixed_shapes_of_blocks,
             drawn_shapes: || shapes([between(0, 20), between(1, 50), between(1, 5)]),
             ..op(concat!("embedding_", $name), $name, |shape, data| {

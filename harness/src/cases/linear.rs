@@ -2,7 +2,9 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{Activations, Matrix, WeightFormat};
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, Weights, among, between, one_of, shapes};
+use super::{
+    Case, Dimension, Op, Output, Shape, Weights, affordable, among, between, one_of, shapes,
+};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::fill::Fill;
@@ -12,15 +14,31 @@ use crate::oracle::blocks::{self, Run};
 use crate::oracle::expected::{Expected, expected_linear, expected_quantised_linear};
 use crate::plan::Check;
 
+const DIMENSIONS: &[Dimension] = &[
+    Dimension::any("rows"),
+    Dimension::positive("inputs"),
+    Dimension::positive("outputs"),
+    Dimension::flag("bias"),
+];
+
 const fn op(
     name: &'static str,
     format: &'static str,
     make: fn(&Shape, Data) -> Box<dyn Case>,
 ) -> Op {
-    let dimensions = &["rows", "inputs", "outputs", "bias"];
+    let fit_together = Shape::is_affordable;
     let format = Some(format);
     let checks = &[Check::OtherWay, Check::Bounds, Check::Integers];
-    Op { name, format, checks, dimensions, fixed_shapes, drawn_shapes, make }
+    Op {
+        name,
+        format,
+        checks,
+        dimensions: DIMENSIONS,
+        fit_together,
+        fixed_shapes,
+        drawn_shapes,
+        make,
+    }
 }
 
 pub const F32: Op = op("linear_f32", "f32", |shape, data| make(WeightFormat::F32, shape, data));
@@ -31,7 +49,16 @@ pub const BF16: Op = op("linear_bf16", "bf16", |shape, data| make(WeightFormat::
 macro_rules! of_blocks {
     ($op:ident, $name:literal, $format:ident, $activations:ident) => {
         pub const $op: Op = Op {
-            dimensions: &["rows", "blocks", "outputs", "bias"],
+            dimensions: &[
+                Dimension::any("rows"),
+                Dimension::positive("blocks"),
+                Dimension::positive("outputs"),
+                Dimension::flag("bias"),
+            ],
+            fit_together: |shape| {
+                let [rows, blocks, outputs, _] = shape.sizes();
+                affordable(&[rows, blocks, outputs, WeightFormat::$format.block()])
+            },
             fixed_shapes: || fixed_shapes_of_blocks(WeightFormat::$format.block()),
             drawn_shapes: || drawn_shapes_of_blocks(WeightFormat::$format.block()),
             ..op(concat!("linear_", $name), $name, |shape, data| {

@@ -6,13 +6,14 @@ use std::sync::OnceLock;
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{Activations, WeightFormat};
 use lfm2_kernels::model::{
-    Config, ConvState, Description, ExpertsConfig, LayerKind, LayerState, Logits, Model, Scratch,
-    Sequence, State,
+    Config, ConvState, Description, ExpertsConfig, LayerKind, LayerState, Logits, Model,
+    Operations, Scratch, Sequence, State,
 };
-use lfm2_kernels::ops::{CacheElement, ShiftAxis};
+use lfm2_kernels::ops::{CacheElement, MAX_GROUP, MAX_HEAD_DIM, ShiftAxis, ShortConv};
+use lfm2_kernels::simd::LANES;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, Sizes, among, between, one_of, shapes};
+use super::{Case, Dimension, Op, Output, Shape, Sizes, among, at_most, between, one_of, shapes};
 use crate::buffer::{Buffer, Input};
 use crate::compare::Errors;
 use crate::data::Data;
@@ -28,25 +29,26 @@ pub const OP: Op = Op {
     format: None,
     checks: &[Check::OtherWay, Check::Bounds],
     dimensions: &[
-        "description",
-        "format",
-        "cache",
-        "layers",
-        "attention",
-        "hidden_size",
-        "feed_forward_width",
-        "key_value_heads",
-        "group",
-        "head_dim",
-        "length",
-        "bias",
-        "theta",
-        "prompt",
-        "way",
+        Dimension::choice("description", DESCRIPTIONS.len()),
+        Dimension::choice("format", FORMATS.len()),
+        Dimension::choice("cache", CACHES.len()),
+        LAYERS,
+        ATTENTION,
+        Dimension::between("hidden_size", 1, WIDEST),
+        Dimension::between("feed_forward_width", 1, WIDEST),
+        Dimension::between("key_value_heads", 1, WIDEST / LANES),
+        Dimension::between("group", 1, MAX_GROUP),
+        Dimension::multiple("head_dim", LANES, MAX_HEAD_DIM),
+        Dimension::between("length", 1, ShortConv::MAX_LENGTH),
+        Dimension::flag("bias"),
+        Dimension::positive("theta"),
+        PROMPT,
+        Dimension::choice("way", WAYS.len()),
     ],
+    fit_together: |shape| small_enough(setup(shape)),
     fixed_shapes,
     drawn_shapes,
-    make,
+    make: |shape, data| whole_model(setup(shape), data),
 };
 
 /// A model with a mixture of experts. Its cache is of singles: with halves, too many choices of experts would be in doubt.
@@ -55,21 +57,26 @@ pub const WITH_EXPERTS: Op = Op {
     format: None,
     checks: &[Check::OtherWay, Check::Bounds],
     dimensions: &[
-        "format",
-        "layers",
-        "attention",
-        "dense_layers",
-        "hidden_size",
-        "experts",
-        "used",
-        "expert_width",
-        "router",
-        "prompt",
-        "way",
+        Dimension::choice("format", FORMATS.len()),
+        LAYERS,
+        ATTENTION,
+        Dimension::between("dense_layers", 0, MOST_LAYERS),
+        Dimension::between("hidden_size", 1, WIDEST),
+        Dimension::between("experts", 1, MOST_EXPERTS),
+        Dimension::between("used", 1, MOST_EXPERTS),
+        Dimension::between("expert_width", 1, WIDEST),
+        Dimension::between("router", 0, 0b111),
+        PROMPT,
+        Dimension::choice("way", WAYS.len()),
     ],
+    fit_together: |shape| {
+        let [_, _, _, _, _, experts, used, ..] = shape.sizes::<11>();
+        at_most(experts, "used", used)?;
+        small_enough(setup_with_experts(shape))
+    },
     fixed_shapes: fixed_shapes_with_experts,
     drawn_shapes: drawn_shapes_with_experts,
-    make: make_with_experts,
+    make: |shape, data| whole_model(setup_with_experts(shape), data),
 };
 
 /// A model of quantised weights, in both modes of activations. Rows that are no whole blocks are singles, as in files.
@@ -78,20 +85,40 @@ pub const QUANTISED: Op = Op {
     format: None,
     checks: &[Check::OtherWay, Check::Bounds],
     dimensions: &[
-        "format",
-        "activations",
-        "layers",
-        "attention",
-        "blocks",
-        "feed_forward_blocks",
-        "experts",
-        "prompt",
-        "way",
+        Dimension::choice("format", QUANTISED_FORMATS.len()),
+        Dimension::choice("activations", ACTIVATIONS.len()),
+        LAYERS,
+        ATTENTION,
+        Dimension::between("blocks", 1, MOST_BLOCKS),
+        Dimension::between("feed_forward_blocks", 1, MOST_BLOCKS),
+        Dimension::between("experts", 0, MOST_EXPERTS),
+        PROMPT,
+        Dimension::choice("way", WAYS.len()),
     ],
+    fit_together: |shape| small_enough(setup_of_blocks(shape)),
     fixed_shapes: fixed_shapes_of_blocks,
     drawn_shapes: drawn_shapes_of_blocks,
-    make: make_of_blocks,
+    make: |shape, data| whole_model(setup_of_blocks(shape), data),
 };
+
+const LAYERS: Dimension = Dimension::between("layers", 1, MOST_LAYERS);
+
+const ATTENTION: Dimension = Dimension::between("attention", 0, (1 << MOST_LAYERS) - 1);
+
+const PROMPT: Dimension = Dimension::between("prompt", 1, 1 << 16);
+
+const MOST_LAYERS: usize = 16;
+
+const MOST_EXPERTS: usize = 64;
+
+/// The most that a model is wide: more than any that is checked.
+const WIDEST: usize = 2048;
+
+const MOST_BLOCKS: usize = WIDEST / 32;
+
+/// The most weights that a model has, and the most products that it takes: more than any that is checked.
+const MOST_WEIGHTS: usize = 1 << 24;
+const MOST_PRODUCTS: usize = 1 << 31;
 
 const DESCRIPTIONS: [Description; 3] = [
     Description::Lfm2,
@@ -282,8 +309,26 @@ struct WholeModel {
     data: Data,
 }
 
-/// The numbers come from the seed alone: weights that a model could have.
-fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
+/// What a shape describes: a model, and how it runs.
+struct Setup {
+    config: Config,
+    format: WeightFormat,
+    activations: Activations,
+    cache: CacheElement,
+    prompt: usize,
+    way: usize,
+}
+
+/// Bit `i` of `attention` is whether layer `i` is one.
+fn kinds(layers: usize, attention: usize) -> Vec<LayerKind> {
+    let kind = |layer: usize| match attention >> layer & 1 {
+        0 => LayerKind::Conv,
+        _ => LayerKind::Attention,
+    };
+    (0..layers).map(kind).collect()
+}
+
+fn setup(shape: &Shape) -> Setup {
     let [
         description,
         format,
@@ -301,15 +346,11 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
         prompt,
         way,
     ] = shape.sizes();
-    let kind = |layer: usize| match attention >> layer & 1 {
-        0 => LayerKind::Conv,
-        _ => LayerKind::Attention,
-    };
     let config = Config {
         description: DESCRIPTIONS[description],
         vocabulary: VOCABULARY,
         hidden_size,
-        layers: (0..layers).map(kind).collect(),
+        layers: kinds(layers, attention),
         heads: key_value_heads * group,
         key_value_heads,
         head_dim,
@@ -321,11 +362,12 @@ fn make(shape: &Shape, data: Data) -> Box<dyn Case> {
         rope_theta: theta as f64,
         tied_embedding: true,
     };
-    whole_model(config, FORMATS[format], Activations::F32, CACHES[cache], prompt, way, data)
+    let (format, cache) = (FORMATS[format], CACHES[cache]);
+    Setup { config, format, activations: Activations::F32, cache, prompt, way }
 }
 
-/// As [`make`]. Bits of `router` are whether it has a bias, normalises and scales its weights.
-fn make_with_experts(shape: &Shape, data: Data) -> Box<dyn Case> {
+/// As [`setup`]. Bits of `router` are whether it has a bias, normalises and scales its weights.
+fn setup_with_experts(shape: &Shape) -> Setup {
     let [
         format,
         layers,
@@ -339,10 +381,6 @@ fn make_with_experts(shape: &Shape, data: Data) -> Box<dyn Case> {
         prompt,
         way,
     ] = shape.sizes();
-    let kind = |layer: usize| match attention >> layer & 1 {
-        0 => LayerKind::Conv,
-        _ => LayerKind::Attention,
-    };
     let experts = ExpertsConfig {
         count,
         used,
@@ -354,27 +392,24 @@ fn make_with_experts(shape: &Shape, data: Data) -> Box<dyn Case> {
     };
     let config = Config {
         hidden_size,
-        layers: (0..layers).map(kind).collect(),
+        layers: kinds(layers, attention),
         experts: Some(experts),
         conv_bias: false,
         ..RandomModel::small(Description::Lfm2).config
     };
-    whole_model(config, FORMATS[format], Activations::F32, CacheElement::F32, prompt, way, data)
+    let (activations, cache) = (Activations::F32, CacheElement::F32);
+    Setup { config, format: FORMATS[format], activations, cache, prompt, way }
 }
 
-/// As [`make`], with that many experts, if there are any. Two of them are used, or all with activations of 8 bits, which may well choose
+/// As [`setup`], with that many experts, if there are any. Two of them are used, or all with activations of 8 bits, which may well choose
 /// others than the oracle does.
-fn make_of_blocks(shape: &Shape, data: Data) -> Box<dyn Case> {
+fn setup_of_blocks(shape: &Shape) -> Setup {
     let [format, activations, layers, attention, blocks, feed_forward, experts, prompt, way] =
         shape.sizes();
-    let format = QUANTISED_FORMATS[format];
-    let kind = |layer: usize| match attention >> layer & 1 {
-        0 => LayerKind::Conv,
-        _ => LayerKind::Attention,
-    };
+    let (format, activations) = (QUANTISED_FORMATS[format], ACTIVATIONS[activations]);
     let experts = (experts > 0).then(|| ExpertsConfig {
         count: experts,
-        used: if ACTIVATIONS[activations] == Activations::Int8 { experts } else { experts.min(2) },
+        used: if activations == Activations::Int8 { experts } else { experts.min(2) },
         width: feed_forward * format.block(),
         dense_layers: 0,
         use_bias: true,
@@ -384,24 +419,30 @@ fn make_of_blocks(shape: &Shape, data: Data) -> Box<dyn Case> {
     let config = Config {
         hidden_size: blocks * format.block(),
         feed_forward_width: feed_forward * format.block(),
-        layers: (0..layers).map(kind).collect(),
+        layers: kinds(layers, attention),
         experts,
         conv_bias: false,
         ..RandomModel::small(Description::Lfm2).config
     };
-    let activations = ACTIVATIONS[activations];
-    whole_model(config, format, activations, CacheElement::F32, prompt, way, data)
+    Setup { config, format, activations, cache: CacheElement::F32, prompt, way }
 }
 
-fn whole_model(
-    config: Config,
-    format: WeightFormat,
-    activations: Activations,
-    cache: CacheElement,
-    prompt: usize,
-    way: usize,
-    data: Data,
-) -> Box<dyn Case> {
+/// Whether a model is small enough, and its prompt short enough: an error says how large they may be.
+fn small_enough(setup: Setup) -> Result<(), String> {
+    let Setup { mut config, prompt, .. } = setup;
+    // As if a row used every expert, since all are there.
+    config.experts = config.experts.map(|all| ExpertsConfig { used: all.count, ..all });
+    let products = |rows| {
+        let Operations { linear, attention } = config.operations(0, rows);
+        ((linear + attention) / 2) as usize
+    };
+    at_most(MOST_WEIGHTS, "the number of weights", products(1))?;
+    at_most(MOST_PRODUCTS, "the number of products", products(prompt))
+}
+
+/// The numbers come from the seed alone: weights that a model could have.
+fn whole_model(setup: Setup, data: Data) -> Box<dyn Case> {
+    let Setup { config, format, activations, cache, prompt, way } = setup;
     let random = RandomModel { config, format, activations, seed: data.seed };
     let tokens = |name: &str, count: usize| data.indices(name, count, VOCABULARY);
     let lengths = data.stream("neighbours");

@@ -2,7 +2,10 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::ops::RopeTable;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, among, between, one_of, shapes};
+use super::shape::MOST;
+use super::{
+    Case, Dimension, Op, Output, Shape, affordable, among, at_most, between, one_of, shapes,
+};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
@@ -13,11 +16,25 @@ pub const OP: Op = Op {
     name: "rope",
     format: None,
     checks: &[Check::Bounds],
-    dimensions: &["rows", "heads", "half_head_dim", "position", "step", "theta"],
+    dimensions: &[
+        Dimension::any("rows"),
+        Dimension::positive("heads"),
+        Dimension::positive("half_head_dim"),
+        Dimension::any("position"),
+        Dimension::any("step"),
+        Dimension::positive("theta"),
+    ],
+    fit_together,
     fixed_shapes,
     drawn_shapes,
     make,
 };
+
+fn fit_together(shape: &Shape) -> Result<(), String> {
+    let [rows, heads, half_head_dim, first_position, step, _] = shape.sizes();
+    affordable(&[rows, heads, half_head_dim])?;
+    at_most(MOST, "the last position", first_position + rows * step)
+}
 
 fn fixed_shapes() -> Vec<Shape> {
     let shared_by_threads = Shape::from([150, 4, 32, 5, 1, 1_000_000]);

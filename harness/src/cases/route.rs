@@ -2,7 +2,10 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::ops::Routing;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, among, between, exactly, one_of, shapes};
+use super::{
+    Case, Dimension, Op, Output, Shape, affordable, among, at_most, between, exactly, one_of,
+    shapes,
+};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
@@ -13,11 +16,23 @@ pub const OP: Op = Op {
     name: "route",
     format: None,
     checks: &[Check::OtherWay, Check::Bounds, Check::NonFinite],
-    dimensions: &["rows", "experts", "used", "normalise"],
+    dimensions: &[
+        Dimension::any("rows"),
+        Dimension::positive("experts"),
+        Dimension::positive("used"),
+        Dimension::flag("normalise"),
+    ],
+    fit_together,
     fixed_shapes,
     drawn_shapes,
     make,
 };
+
+fn fit_together(shape: &Shape) -> Result<(), String> {
+    let [rows, experts, used, _] = shape.sizes();
+    at_most(experts, "used", used)?;
+    affordable(&[rows, experts])
+}
 
 fn fixed_shapes() -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 8, 2, 1])];

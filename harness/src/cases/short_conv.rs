@@ -2,7 +2,7 @@ use lfm2_kernels::Isa;
 use lfm2_kernels::ops::ShortConv;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, between, one_of, shapes};
+use super::{Case, Dimension, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Input;
 use crate::data::Data;
 use crate::kernels::Kernels;
@@ -13,7 +13,14 @@ pub const OP: Op = Op {
     name: "short_conv",
     format: None,
     checks: &[Check::OtherWay, Check::Bounds, Check::Integers],
-    dimensions: &["rows", "later_rows", "width", "length", "bias"],
+    dimensions: &[
+        Dimension::any("rows"),
+        Dimension::any("later_rows"),
+        Dimension::positive("width"),
+        Dimension::between("length", 1, ShortConv::MAX_LENGTH),
+        Dimension::flag("bias"),
+    ],
+    fit_together: Shape::is_affordable,
     fixed_shapes,
     drawn_shapes,
     make,

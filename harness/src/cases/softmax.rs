@@ -1,7 +1,7 @@
 use lfm2_kernels::Isa;
 use proptest::strategy::BoxedStrategy;
 
-use super::{Case, Op, Output, Shape, between, one_of, shapes};
+use super::{Case, Dimension, Op, Output, Shape, between, one_of, shapes};
 use crate::buffer::Input;
 use crate::fill::{Fill, power_of_two};
 use crate::kernels::Kernels;
@@ -12,7 +12,8 @@ pub const OP: Op = Op {
     name: "softmax",
     format: None,
     checks: &[Check::Bounds, Check::NonFinite],
-    dimensions: &["rows", "length"],
+    dimensions: &[Dimension::any("rows"), Dimension::positive("length")],
+    fit_together: Shape::is_affordable,
     fixed_shapes,
     drawn_shapes,
     make: |shape, data| {
@@ -26,7 +27,8 @@ pub const EXP: Op = Op {
     name: "exp",
     format: None,
     checks: &[Check::Bounds, Check::NonFinite],
-    dimensions: &["samples"],
+    dimensions: &[Dimension::any("samples")],
+    fit_together: Shape::is_affordable,
     fixed_shapes: || (0..=33).map(|samples| Shape::from([samples])).collect(),
     drawn_shapes: || one_of([(3, shapes([between(0, 500)])), (1, shapes([between(9000, 20_000)]))]),
     make: |shape, data| {

@@ -4,7 +4,7 @@ use proptest::strategy::BoxedStrategy;
 
 use super::*;
 use crate::buffer::Input;
-use crate::cases::Shape;
+use crate::cases::{Dimension, Shape};
 use crate::data::Data;
 use crate::gate::Judges;
 use crate::kernels::Kernels;
@@ -46,12 +46,15 @@ fn lengths() -> BoxedStrategy<Shape> {
     (0..100_usize).prop_map(|length| Shape::from([length])).boxed()
 }
 
+const LENGTH: &[Dimension] = &[Dimension::any("length")];
+
 fn doubling(make: fn(&Shape, Data) -> Box<dyn Case>) -> Op {
     Op {
         name: "double",
         format: None,
         checks: &[Check::Bounds],
-        dimensions: &["length"],
+        dimensions: LENGTH,
+        fit_together: Shape::is_affordable,
         fixed_shapes: || vec![Shape::from([3])],
         drawn_shapes: lengths,
         make,

@@ -37,7 +37,7 @@ struct Row {
     op: &'static str,
     operation: &'static str,
     format: Option<&'static str>,
-    dimensions: &'static [&'static str],
+    dimensions: Vec<&'static str>,
     cases: u64,
     /// How many cases each check that applies must judge at least, on each instruction set.
     floor: Counts,
@@ -55,7 +55,7 @@ impl Matrix {
             op: op.name,
             operation: op.family(),
             format: op.format,
-            dimensions: op.dimensions,
+            dimensions: op.dimensions.iter().map(|dimension| dimension.name).collect(),
             cases: case_count(op, cases),
             floor: floor(op, Demand::EqualBits, cases),
         };

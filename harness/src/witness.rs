@@ -3,8 +3,8 @@
 
 use std::cell::OnceCell;
 use std::env;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -18,7 +18,10 @@ pub const VARIABLE: &str = "LFM2_CASES_UNDER_WAY";
 const SLOT: usize = 256;
 
 static FILE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
-    let file = File::options().write(true).open(env::var_os(VARIABLE)?).ok()?;
+    let path = env::var_os(VARIABLE)?;
+    let file = File::options().write(true).open(&path).ok()?;
+    // Whoever waits has it open. Without a name it goes with both processes, however they end.
+    let _ = fs::remove_file(path);
     Some(Mutex::new(file))
 });
 
@@ -54,9 +57,10 @@ fn write_slot(line: &str) {
 /// Nothing is returned to the process that is to do the work: the second one, or the first where no second one can be started.
 pub fn supervise(crashed: u8) -> Option<ExitCode> {
     if env::var_os(VARIABLE).is_some() {
+        LazyLock::force(&FILE);
         return None;
     }
-    let file = tempfile::NamedTempFile::new().ok()?;
+    let mut file = tempfile::NamedTempFile::new().ok()?;
     let status = this_program().ok()?.env(VARIABLE, file.path()).status().ok()?;
     if let Some(code) = status.code() {
         // Under an emulator, a program of the other architecture starts and ends with this.
@@ -66,7 +70,9 @@ pub fn supervise(crashed: u8) -> Option<ExitCode> {
         }
         return Some(ExitCode::from(u8::try_from(code).unwrap_or(crashed)));
     }
-    let lines = std::fs::read_to_string(file.path()).unwrap_or_default();
+    let mut lines = String::new();
+    // What cannot be read is not known.
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut lines));
     // Standard error may be closed; the exit status tells as well.
     let _ = writeln!(io::stderr(), "{}", report(&status.to_string(), &lines));
     Some(ExitCode::from(crashed))

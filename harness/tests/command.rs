@@ -1,12 +1,16 @@
 //! The command `lfm2`, run as a user runs it: what it writes, and how it refuses.
 
 use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use lfm2_harness::emulator;
 use lfm2_kernels::Isa;
 use lfm2_kernels::simd::ISA_NAMES;
+use rustix::process::{Pid, Signal};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -357,6 +361,53 @@ fn golden_turns_red_when_a_logit_is_off() {
 
     fs::write(&path, &bytes[..bytes.len() - 1]).expect("the copy");
     refused(&["golden", text(folder.path())], &["golden.safetensors"]);
+}
+
+/// The command as a process group of its own, quiet, with `folder` for what it writes beside its result.
+fn start(arguments: &[&str], folder: &Path) -> Child {
+    let mut command = emulator::command(env!("CARGO_BIN_EXE_lfm2"));
+    command.args(arguments).env("TMPDIR", folder).process_group(0);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command can be started")
+}
+
+/// Waits until `is_there`, then sends `signal` to the whole group, which must end it.
+fn interrupt(mut child: Child, is_there: impl Fn() -> bool, signal: Signal) {
+    while !is_there() {
+        let status = child.try_wait().expect("a child");
+        assert!(status.is_none(), "it ended before it was interrupted: {status:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+    rustix::process::kill_process_group(Pid::from_child(&child), signal).expect("a process");
+    let status = child.wait().expect("a child");
+    assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
+}
+
+#[test]
+fn what_is_interrupted_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("out");
+    fs::write(&out, "what was there").expect("a file");
+    let source = ["--preset", "350m", "--out", text(&out)];
+    for arguments in [["logits", "--tokens", "1,2,3"], ["quantize", "--format", "Q4_K_M"]] {
+        for signal in [Signal::INT, Signal::TERM] {
+            let child = start(&[&arguments[..], &source].concat(), folder.path());
+            interrupt(child, || names_in(folder.path()).len() == 2, signal);
+            assert_eq!(names_in(folder.path()), ["out"], "{arguments:?}, {signal:?}");
+            assert_eq!(fs::read(&out).expect("the file"), b"what was there");
+        }
+    }
+}
+
+/// Not even where it noted which case was under way.
+#[test]
+fn a_check_that_is_interrupted_leaves_its_report_alone() {
+    let [temporary, folder] = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+    let report = folder.path().join("junit.xml");
+    let arguments = ["check", "--op", "^model$", "--junit", text(&report)];
+    interrupt(start(&arguments, temporary.path()), || report.exists(), Signal::INT);
+    assert_eq!(names_in(temporary.path()), [""; 0]);
+    assert_eq!(names_in(folder.path()), ["junit.xml"]);
+    assert!(fs::read_to_string(&report).expect("a report").contains("did not end"));
 }
 
 /// One of llama.cpp's files.

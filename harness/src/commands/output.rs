@@ -1,13 +1,13 @@
 //! What a command writes: text on standard output, and files that are whole or not there.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
+pub use self::file::OutputFile;
 use super::Failure;
+
+mod file;
 
 /// Prints `text`. A reader that has gone, such as `head`, has what it wanted.
 pub fn print(text: &str) -> Result<(), Failure> {
@@ -72,90 +72,6 @@ pub fn bytes(count: u64) -> String {
     }
     let decimals = usize::from(number < 100.0 && number.fract() != 0.0);
     format!("{number:.decimals$} {unit}")
-}
-
-/// A file being written: under another name until it is whole, so that a run that fails leaves nothing, and what was there
-/// before.
-///
-/// What is not a plain file, such as `/dev/stdout`, is written directly.
-pub struct OutputFile {
-    path: PathBuf,
-    sink: Sink,
-}
-
-enum Sink {
-    Beside(BufWriter<NamedTempFile>),
-    Direct(BufWriter<File>),
-}
-
-impl OutputFile {
-    /// Starts a file that will be at `path`.
-    pub fn create(path: &Path) -> Result<Self, Failure> {
-        let at = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
-        // A link is followed: what it points to is replaced, not the link.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let found = fs::metadata(&path).ok();
-        if found.as_ref().is_some_and(fs::Metadata::is_dir) || path.file_name().is_none() {
-            return Err(format!("{}: is a folder: expected a file", path.display()).into());
-        }
-        if found.is_some_and(|found| !found.is_file()) {
-            let file = File::options().write(true).open(&path);
-            let file = file.map_err(|error| at(&path, error))?;
-            return Ok(Self { path, sink: Sink::Direct(BufWriter::new(file)) });
-        }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".lfm2-").suffix(".part");
-        // Like any new file's, less what the umask takes away; the default would be for the owner alone.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => format!("{}: no such folder", folder.display()),
-            _ => at(folder, error),
-        })?;
-        Ok(Self { path, sink: Sink::Beside(BufWriter::new(file)) })
-    }
-
-    /// The same result; an error names the file.
-    fn located<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        result.map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
-        })
-    }
-
-    /// Puts the whole file in its place.
-    pub fn finish(self) -> Result<(), Failure> {
-        let finished = match self.sink {
-            Sink::Beside(file) => file
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)
-                .and_then(|file| file.persist(&self.path).map_err(|error| error.error))
-                .map(drop),
-            Sink::Direct(mut file) => file.flush(),
-        };
-        finished.map_err(|error| format!("{}: {error}", self.path.display()).into())
-    }
-}
-
-impl Write for OutputFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match &mut self.sink {
-            Sink::Beside(file) => file.write(bytes),
-            Sink::Direct(file) => file.write(bytes),
-        };
-        self.located(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let flushed = match &mut self.sink {
-            Sink::Beside(file) => file.flush(),
-            Sink::Direct(file) => file.flush(),
-        };
-        self.located(flushed)
-    }
 }
 
 #[cfg(test)]

@@ -341,6 +341,11 @@ fn golden_turns_red_when_a_logit_is_off() {
     let isas: Vec<_> = report["results"].as_array().expect("results").iter().collect();
     assert_eq!(isas.len(), Isa::available().len());
     assert!(isas.iter().all(|result| result["f64"]["nmse"].as_f64().expect("a number") < 1e-11));
+    let compared: Vec<_> =
+        isas.iter().map(|result| [&result["compared_with"], &result["equal_bits"]]).collect();
+    assert_eq!(compared[0], [&Value::Null; 2], "the first has nothing to compare with");
+    let with_first = [&isas[0]["isa"], &true.into()];
+    assert!(compared[1..].iter().all(|compared| *compared == with_first), "{compared:?}");
 
     let path = folder.path().join("golden.safetensors");
     let bytes = fs::read(&path).expect("the copy");

@@ -133,9 +133,9 @@ fn text(report: &Report, isas: &[Isa]) -> String {
             format!("{:.1e}", result.f64.max_absolute_error),
             format!("{}/{}", result.argmax_agreements, result.tokens),
             match result.equal_bits {
-                true if result.isa == isas[0].name() => "first",
-                true => "equal",
-                false => "DIFFER",
+                None => "first",
+                Some(true) => "equal",
+                Some(false) => "DIFFER",
             }
             .to_string(),
             if result.passed { "ok" } else { "FAILED" }.to_string(),

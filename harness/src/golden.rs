@@ -488,11 +488,11 @@ impl ModelGolden {
         for activations in modes {
             let bound = self.bound(*activations)?;
             model.set_activations(*activations);
-            let mut first = None;
+            let mut first: Option<(&'static str, Vec<f32>)> = None;
             for isa in isas {
                 let logits = self.run(&model, *isa)?;
-                let compared = first.as_ref().map(|(name, first): &(_, Vec<f32>)| Compared {
-                    with: *name,
+                let compared = first.as_ref().map(|(with, first)| Compared {
+                    with,
                     equal_bits: equal_bits(first, &logits).is_ok(),
                 });
                 reports.push(self.judge(*isa, *activations, bound, &logits, compared));

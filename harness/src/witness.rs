@@ -1,5 +1,5 @@
-//! What was under way when a process died: each thread writes the line of its case to a file before it runs, and another process,
-//! which waits, reads them.
+//! What was under way when a process died: each thread writes the line of its case to a file before it runs, the process under what
+//! circumstances, and another process, which waits, reads them.
 
 use std::cell::OnceCell;
 use std::env;
@@ -14,7 +14,7 @@ use crate::emulator;
 /// The environment variable that names the file; set where somebody waits.
 pub const VARIABLE: &str = "LFM2_CASES_UNDER_WAY";
 
-/// Bytes that a thread's line takes, padded with spaces.
+/// Bytes that a line takes, padded with spaces: the first those of the circumstances, then each thread's.
 const SLOT: usize = 256;
 
 static FILE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
@@ -25,29 +25,35 @@ static FILE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
     Some(Mutex::new(file))
 });
 
+/// Notes under what circumstances all threads run their cases from now on, such as `with a fault`. Nothing happens if nobody waits.
+pub fn announce_circumstances(circumstances: &str) {
+    write_slot(0, circumstances);
+}
+
 /// Notes that this thread is about to run `case`. Nothing happens if nobody waits.
 pub fn announce(case: &str) {
-    write_slot(case);
+    write_slot(slot_of_thread(), case);
 }
 
 /// Notes that this thread's case is over.
 pub fn is_over() {
-    write_slot("");
+    write_slot(slot_of_thread(), "");
 }
 
-fn write_slot(line: &str) {
+fn slot_of_thread() -> u64 {
     thread_local! {
-        static PLACE: OnceCell<u64> = const { OnceCell::new() };
+        static SLOT_OF_THREAD: OnceCell<u64> = const { OnceCell::new() };
     }
-    static PLACES: AtomicU64 = AtomicU64::new(0);
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    SLOT_OF_THREAD.with(|slot| *slot.get_or_init(|| NEXT.fetch_add(1, Ordering::Relaxed)))
+}
 
+fn write_slot(slot: u64, line: &str) {
     let Some(file) = &*FILE else { return };
-    let place =
-        PLACE.with(|place| *place.get_or_init(|| PLACES.fetch_add(SLOT as u64, Ordering::Relaxed)));
     let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
     // A case whose line cannot be written must run nevertheless.
     let _ = file
-        .seek(SeekFrom::Start(place))
+        .seek(SeekFrom::Start(slot * SLOT as u64))
         .and_then(|_| file.write_all(format!("{line:SLOT$}").as_bytes()));
 }
 
@@ -79,20 +85,17 @@ pub fn supervise(crashed: u8) -> Option<ExitCode> {
 }
 
 fn report(status: &str, lines: &str) -> String {
-    let mut text = format!("CRASHED: {status}, while it ran");
-    let mut count = 0;
-    for slot in lines.as_bytes().chunks(SLOT) {
-        let line = String::from_utf8_lossy(slot);
-        let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-        if !line.is_empty() {
-            text += &format!("\n    lfm2 check --repro '{line}'");
-            count += 1;
-        }
-    }
-    if count == 0 {
-        text += " no case";
-    }
-    text
+    let slots = lines.as_bytes().chunks(SLOT).map(String::from_utf8_lossy);
+    let blank = |c: char| c.is_whitespace() || c == '\0';
+    let mut slots = slots.map(|slot| slot.trim_matches(blank).to_string());
+    let circumstances = slots.next().filter(|circumstances| !circumstances.is_empty());
+    let circumstances = circumstances.map_or(String::new(), |text| format!("{text}, "));
+    let cases: String = slots
+        .filter(|case| !case.is_empty())
+        .map(|case| format!("\n    lfm2 check --repro '{case}'"))
+        .collect();
+    let cases = if cases.is_empty() { " no case" } else { &cases };
+    format!("CRASHED: {status}, {circumstances}while it ran{cases}")
 }
 
 fn this_program() -> io::Result<Command> {
@@ -107,10 +110,19 @@ mod tests {
 
     #[test]
     fn a_report_names_every_case_under_way() {
-        let slots = format!("{:SLOT$}{:SLOT$}{:SLOT$}", "add:length=1", "", "rope:rows=2");
-        let text = report("signal: 11 (SIGSEGV)", &slots);
-        let expected = "CRASHED: signal: 11 (SIGSEGV), while it ran\n    lfm2 check --repro 'add:length=1'\n    lfm2 check --repro 'rope:rows=2'";
-        assert_eq!(text, expected);
-        assert!(report("signal: 9", "").ends_with("no case"));
+        let cases = format!("{:SLOT$}{:SLOT$}{:SLOT$}", "add:length=1", "", "rope:rows=2");
+        let text = "while it ran\n    lfm2 check --repro 'add:length=1'\n    lfm2 check --repro 'rope:rows=2'";
+        for (circumstances, told) in [("", ""), ("with a fault", "with a fault, ")] {
+            assert_eq!(
+                report("signal: 11 (SIGSEGV)", &format!("{circumstances:SLOT$}{cases}")),
+                format!("CRASHED: signal: 11 (SIGSEGV), {told}{text}")
+            );
+        }
+        assert_eq!(report("signal: 9", ""), "CRASHED: signal: 9, while it ran no case");
+        // A slot that nobody wrote.
+        assert_eq!(
+            report("signal: 9", &format!("{}add:length=1", "\0".repeat(SLOT))),
+            "CRASHED: signal: 9, while it ran\n    lfm2 check --repro 'add:length=1'"
+        );
     }
 }

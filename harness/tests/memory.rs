@@ -33,7 +33,10 @@ fn main() -> ExitCode {
     }
     let accesses =
         KINDS.map(|kind| Trial::test(format!("dies::{}", kind.name), move || dies(kind)));
-    let mut trials = vec![Trial::test("a_crash_names_its_case", a_crash_names_its_case)];
+    let mut trials = vec![
+        Trial::test("a_crash_names_its_case", a_crash_names_its_case),
+        Trial::test("a_crash_names_its_fault", a_crash_names_its_fault),
+    ];
     trials.extend(accesses);
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -160,6 +163,19 @@ fn dies(kind: Kind) -> Result<(), Failed> {
     Ok(())
 }
 
+/// A crash while the gate is held to a fault names the fault as well.
+fn a_crash_names_its_fault() -> Result<(), Failed> {
+    for (errand, circumstances) in [("guilty", ""), ("faulty", "with a fault, ")] {
+        let printed = String::from_utf8(send(errand)?.stderr)?;
+        // The name of the signal stands before it, in parentheses.
+        let told = format!("), {circumstances}while it ran\n    lfm2 check --repro 'reader:");
+        if !printed.contains(&told) {
+            return Err(format!("{errand}: no {told:?} in {printed}").into());
+        }
+    }
+    Ok(())
+}
+
 /// An operation that reads the last of its numbers, or beyond.
 struct Reader {
     x: Input,
@@ -196,6 +212,9 @@ fn run_reader(name: &str) -> ExitCode {
             _ => |_, data| make(data, 1),
         },
     };
+    if name == "faulty" {
+        witness::announce_circumstances("with a fault");
+    }
     let report = check(&Gate::OURS, &op, &[Isa::best()], 0, 1, &|| ());
     match &report.outcomes[0].failure {
         None => ExitCode::SUCCESS,

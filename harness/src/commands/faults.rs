@@ -12,8 +12,8 @@ use super::Failure;
 ///
 /// Runs the gate on each instruction set with each fault until something goes red: bits, bounds, hashes or any other check. The table
 /// shows which check it was, of which operation, and how many cases had run. Needs a build with `--features faults`. Exit status: 0 if
-/// every fault was caught, 1 if one survived, was never reached or took too long, or one that is said to change nothing was caught, 2 the
-/// question makes no sense.
+/// every fault was caught, 1 if one survived, was never reached, took too long or crashed (it is named, and those after it are not tried),
+/// or one that is said to change nothing was caught, 2 the question makes no sense.
 #[derive(Args)]
 #[cfg_attr(not(feature = "faults"), allow(dead_code))]
 pub struct FaultsArguments {
@@ -59,6 +59,7 @@ mod seeded {
 
     use lfm2_harness::faults::{Fault, Verdict};
     use lfm2_harness::machine::Machine;
+    use lfm2_harness::witness;
     use lfm2_kernels::Isa;
     use serde::Serialize;
 
@@ -98,6 +99,10 @@ mod seeded {
     }
 
     pub fn run(arguments: &FaultsArguments) -> Result<ExitCode, Failure> {
+        // A crash must name its fault.
+        if let Some(status) = witness::supervise(FAILED) {
+            return Ok(status);
+        }
         let isas = chosen_isas(&arguments.isa);
         let mut faults = Fault::all();
         if let Some(pattern) = &arguments.fault {
@@ -116,7 +121,9 @@ mod seeded {
             let isas = if fault.is_of_the_gate() { &isas[isas.len() - 1..] } else { &isas[..] };
             for &isa in isas {
                 bar.set_message(fault.name);
-                watchdog.watch(format!("{} on {isa}", fault.name));
+                let name = format!("with the fault {:?} on {isa}", fault.name);
+                witness::announce_circumstances(&name);
+                watchdog.watch(name);
                 results.push(row(fault, isa, fault.try_on(isa, arguments.cases)?));
                 bar.inc(1);
             }

@@ -89,7 +89,7 @@ impl Simd for Avx512 {
             let words = _mm512_loadu_si512(from.as_ptr().cast());
             let upper = _mm512_and_si512(words, _mm512_set1_epi32(UPPER_HALF));
             let lower = _mm512_slli_epi32::<16>(words);
-            [upper, lower].map(|words| Avx512Lanes(_mm512_castsi512_ps(words)))
+            [Avx512Lanes(_mm512_castsi512_ps(upper)), Avx512Lanes(_mm512_castsi512_ps(lower))]
         }
     }
 

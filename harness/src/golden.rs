@@ -181,18 +181,7 @@ impl GoldenFile {
         let Some(Entry { dtype, shape, range }) = self.tensors.get(name) else {
             return Ok(None);
         };
-        let format = match dtype {
-            Dtype::F32 => WeightFormat::F32,
-            Dtype::F16 => WeightFormat::F16,
-            Dtype::BF16 => WeightFormat::Bf16,
-            other => {
-                return Err(model::Error::TensorType {
-                    name: name.to_string(),
-                    found: format!("{other:?}"),
-                    expected: "F32, F16 or BF16".into(),
-                });
-            }
-        };
+        let format = format::weight_format(name, *dtype)?;
         let bytes = self.bytes[range.clone()].into();
         Ok(Some(Tensor { format, shape: shape.clone(), bytes }))
     }

@@ -14,7 +14,7 @@ mod gguf_writer;
 mod mapped;
 mod text;
 
-pub use checkpoint::{Checkpoint, StoredTensor};
+pub use checkpoint::{Checkpoint, StoredTensor, weight_format};
 pub use gguf::{Array, Entry, ForeignType, Gguf, TensorInfo, TensorType, Value, ValueType};
 pub use gguf_names::{GgufName, gguf_name};
 pub use gguf_writer::{GgufTensor, GgufValue, GgufWriter};

@@ -127,17 +127,26 @@ impl Checkpoint {
     /// How the tensor of that name is stored, if it is there.
     pub fn info(&self, name: &str) -> Option<StoredTensor<'_>> {
         let Entry { dtype, shape, length, .. } = self.tensors.get(name)?;
-        let (kind, format) = (format!("{dtype:?}"), weight_format(*dtype));
+        let (kind, format) = (format!("{dtype:?}"), weight_format(name, *dtype).ok());
         Some(StoredTensor { kind, format, shape, bytes: *length })
     }
 }
 
-fn weight_format(dtype: Dtype) -> Option<WeightFormat> {
+/// The format of weights that a safetensors file stores as `dtype`.
+///
+/// # Errors
+///
+/// If none can be loaded from it, naming the tensor.
+pub fn weight_format(name: &str, dtype: Dtype) -> Result<WeightFormat, Error> {
     match dtype {
-        Dtype::F32 => Some(WeightFormat::F32),
-        Dtype::F16 => Some(WeightFormat::F16),
-        Dtype::BF16 => Some(WeightFormat::Bf16),
-        _ => None,
+        Dtype::F32 => Ok(WeightFormat::F32),
+        Dtype::F16 => Ok(WeightFormat::F16),
+        Dtype::BF16 => Ok(WeightFormat::Bf16),
+        _ => Err(Error::TensorType {
+            name: name.into(),
+            found: format!("{dtype:?}"),
+            expected: "F32, F16 or BF16".into(),
+        }),
     }
 }
 
@@ -146,11 +155,7 @@ impl Tensors for Checkpoint {
         let Some(entry) = self.tensors.get(name) else {
             return Ok(None);
         };
-        let format = weight_format(entry.dtype).ok_or_else(|| Error::TensorType {
-            name: name.into(),
-            found: format!("{:?}", entry.dtype),
-            expected: "F32, F16 or BF16".into(),
-        })?;
+        let format = weight_format(name, entry.dtype)?;
         let bytes = &self.files[entry.file][entry.start..][..entry.length];
         Ok(Some(Tensor { format, shape: entry.shape.clone(), bytes: Cow::Borrowed(bytes) }))
     }

@@ -16,7 +16,7 @@ use super::super::output::table;
 pub struct Matrix {
     depth: Depth,
     random_cases: u32,
-    isas: BTreeMap<&'static str, Place>,
+    isas: BTreeMap<&'static str, Standing>,
     /// What each demands.
     checks: BTreeMap<Check, &'static str>,
     operations: Vec<Row>,
@@ -25,7 +25,7 @@ pub struct Matrix {
 /// Whether an instruction set is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Place {
+enum Standing {
     Checked,
     NotAsked,
     NotOnThisCpu,
@@ -46,10 +46,10 @@ struct Row {
 impl Matrix {
     pub fn new(ops: &[&Op], isas: &[Isa], cases: Cases) -> Self {
         let available = Isa::available();
-        let place = |name: &str| match available.iter().find(|isa| isa.name() == name) {
-            None => Place::NotOnThisCpu,
-            Some(isa) if isas.contains(isa) => Place::Checked,
-            Some(_) => Place::NotAsked,
+        let standing = |name: &str| match available.iter().find(|isa| isa.name() == name) {
+            None => Standing::NotOnThisCpu,
+            Some(isa) if isas.contains(isa) => Standing::Checked,
+            Some(_) => Standing::NotAsked,
         };
         let row = |op: &&Op| Row {
             op: op.name,
@@ -62,7 +62,7 @@ impl Matrix {
         Self {
             depth: cases.depth,
             random_cases: cases.random,
-            isas: ISA_NAMES.map(|name| (name, place(name))).into(),
+            isas: ISA_NAMES.map(|name| (name, standing(name))).into(),
             checks: Check::COUNTED.map(|check| (check, check.demand())).into(),
             operations: ops.iter().map(row).collect(),
         }
@@ -82,8 +82,8 @@ impl Matrix {
                 None => "-".into(),
             }));
             row.extend(ISA_NAMES.map(|name| match self.isas[name] {
-                Place::Checked => "yes".to_string(),
-                Place::NotAsked | Place::NotOnThisCpu => "-".into(),
+                Standing::Checked => "yes".to_string(),
+                Standing::NotAsked | Standing::NotOnThisCpu => "-".into(),
             }));
             row.push(dimensions.join(","));
             rows.push(row);
@@ -93,12 +93,12 @@ impl Matrix {
         for check in Check::COUNTED {
             text += &format!("  {:10}  {}\n", check.name(), check.demand());
         }
-        for (place, what) in [
-            (Place::NotOnThisCpu, "This CPU lacks, so that nothing here checks them"),
-            (Place::NotAsked, "Not asked for"),
+        for (standing, what) in [
+            (Standing::NotOnThisCpu, "This CPU lacks, so that nothing here checks them"),
+            (Standing::NotAsked, "Not asked for"),
         ] {
             let names: Vec<&str> =
-                ISA_NAMES.into_iter().filter(|name| self.isas[name] == place).collect();
+                ISA_NAMES.into_iter().filter(|name| self.isas[name] == standing).collect();
             if !names.is_empty() {
                 text += &format!("{what}: {}\n", names.join(", "));
             }

@@ -228,6 +228,10 @@ mod tests {
 
     /// Whatever the sizes are: an operation refuses them, or its result is right.
     #[test]
+    #[cfg_attr(
+        target_arch = "aarch64",
+        ignore = "the same everywhere, and slow where it is emulated"
+    )]
     fn sizes_are_refused_or_run() {
         let cases = cases_from_environment().expect("LFM2_CASES is a number").unwrap_or(32);
         let config = Config { cases, failure_persistence: None, ..Config::default() };

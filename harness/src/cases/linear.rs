@@ -111,8 +111,8 @@ fn fixed_shapes() -> Vec<Shape> {
         shapes.push([rows, 257, 200, 1].into());
     }
     // From how many rows on narrow weights are widened once, and what is next is asked for less often; more cuts than are copied at once.
-    for rows in [15, 16, 47, 48] {
-        shapes.push([rows, 4 * 256 + 3, 50, 1].into());
+    for rows in [16, 48] {
+        shapes.push([rows, 4 * 256 + 3, 34, 1].into());
     }
     shapes
 }

@@ -30,18 +30,9 @@ const fn op(
     format: &'static str,
     make: fn(&Shape, Data) -> Box<dyn Case>,
 ) -> Op {
-    let format = Some(format);
+    let (format, dimensions) = (Some(format), DIMENSIONS);
     let checks = &[Check::OtherWay, Check::Bounds];
-    Op {
-        name,
-        format,
-        checks,
-        dimensions: DIMENSIONS,
-        fit_together,
-        fixed_shapes,
-        drawn_shapes,
-        make,
-    }
+    Op { name, format, checks, dimensions, fit_together, fixed_shapes, drawn_shapes, make }
 }
 
 pub const F32: Op = op("attention_f32", "f32", |shape, data| make(CacheElement::F32, shape, data));

@@ -20,17 +20,9 @@ const fn op(
     checks: &'static [Check],
     make: fn(&Shape, Data) -> Box<dyn Case>,
 ) -> Op {
+    let (format, dimensions) = (None, DIMENSIONS);
     let fit_together = Shape::is_affordable;
-    Op {
-        name,
-        format: None,
-        checks,
-        dimensions: DIMENSIONS,
-        fit_together,
-        fixed_shapes,
-        drawn_shapes,
-        make,
-    }
+    Op { name, format, checks, dimensions, fit_together, fixed_shapes, drawn_shapes, make }
 }
 
 pub const ADD: Op = op("add", EXACT, |shape, data| {

@@ -26,19 +26,10 @@ const fn op(
     format: &'static str,
     make: fn(&Shape, Data) -> Box<dyn Case>,
 ) -> Op {
+    let (format, dimensions) = (Some(format), DIMENSIONS);
     let fit_together = Shape::is_affordable;
-    let format = Some(format);
     let checks = &[Check::OtherWay, Check::Bounds, Check::Integers];
-    Op {
-        name,
-        format,
-        checks,
-        dimensions: DIMENSIONS,
-        fit_together,
-        fixed_shapes,
-        drawn_shapes,
-        make,
-    }
+    Op { name, format, checks, dimensions, fit_together, fixed_shapes, drawn_shapes, make }
 }
 
 pub const F32: Op = op("linear_f32", "f32", |shape, data| make(WeightFormat::F32, shape, data));

@@ -79,8 +79,8 @@ pub trait Simd: Copy + Send + Sync {
     /// Reads sixteen halves, widened exactly.
     fn load_f16(self, from: &[f16; LANES]) -> Self::Lanes;
 
-    /// Reads sixteen pairs of brain floats, widened exactly: all that are second in their pair in memory, then all that are first. So the
-    /// first lanes are the upper halves of words, which instructions for brain floats multiply first.
+    /// Reads sixteen words of two brain floats, widened exactly: the upper halves, which instructions for brain floats multiply first, then
+    /// the lower ones. In memory the lower half of a word comes first.
     fn load_bf16_pairs(self, from: &[[bf16; 2]; LANES]) -> [Self::Lanes; 2];
 
     /// Reads four bytes for each lane.

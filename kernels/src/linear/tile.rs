@@ -6,6 +6,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::elements::{PAIR, Panel, Weight};
+use crate::simd::slices::inlined;
 use crate::simd::{Element, LANES, Lanes, Simd};
 
 /// The left side of a tile: `R` rows, of which element `k` is multiplied by line `k` of each panel.
@@ -168,23 +169,28 @@ pub fn chain<S: Simd, const R: usize, const N: usize>(
     for pair in pairs {
         for which in 0..PAIR {
             let lines = columns.of_pair(simd, pair, which);
-            for r in 0..R {
-                let x = simd.splat(rows.of_pair(pair, which, r));
-                for n in 0..N {
-                    local[r][n] = x.mul_add(lines[n], local[r][n]);
-                }
-            }
+            add_products(simd, inlined!(|r| rows.of_pair(pair, which, r)), lines, &mut local);
         }
     }
     if !elements.end.is_multiple_of(PAIR) {
         let k = elements.end - 1;
-        let lines = columns.line(simd, k);
-        for r in 0..R {
-            let x = simd.splat(rows.element(k, r));
-            for n in 0..N {
-                local[r][n] = x.mul_add(lines[n], local[r][n]);
-            }
-        }
+        add_products(simd, inlined!(|r| rows.element(k, r)), columns.line(simd, k), &mut local);
     }
     *sums = local;
+}
+
+/// One link of every chain: the elements of the rows times a line of each panel.
+#[inline(always)]
+fn add_products<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    element: impl Fn(usize) -> f32,
+    lines: [S::Lanes; N],
+    sums: &mut [[S::Lanes; N]; R],
+) {
+    for r in 0..R {
+        let x = simd.splat(element(r));
+        for n in 0..N {
+            sums[r][n] = x.mul_add(lines[n], sums[r][n]);
+        }
+    }
 }

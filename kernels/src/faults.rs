@@ -474,11 +474,6 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
-        self.0.prefetch_ahead(elements, bytes);
-    }
-
-    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         Simd::vectorize(self.0, kernel)
     }

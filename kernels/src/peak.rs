@@ -74,17 +74,25 @@ fn chains<S: Simd, const N: usize>(simd: S, iterations: usize) -> (u64, f32) {
 pub enum Order {
     /// In one straight line.
     Line,
+    /// In one straight line, asking for what lies ahead.
+    LineAhead,
     /// Four lines side by side.
     FourLines,
 }
 
 impl Order {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Line, Self::FourLines];
+    pub const ALL: [Self; 3] = [Self::Line, Self::LineAhead, Self::FourLines];
 }
 
 /// Sums of a group that are kept apart, so that none waits for the one before.
 const SUMS: usize = 4;
+
+/// Bytes of a line of memory.
+const CACHE_LINE: usize = 64;
+
+/// Bytes that [`Order::LineAhead`] asks for before it reads them.
+const READ_AHEAD: usize = 12 * 1024;
 
 /// A group of lines of memory.
 type Group = [f32; SUMS * LANES];
@@ -93,15 +101,21 @@ type Group = [f32; SUMS * LANES];
 pub fn read(isa: Isa, x: &[f32], order: Order) -> f32 {
     let (groups, _) = x.as_chunks();
     dispatch!(isa, simd => match order {
-        Order::Line => line(simd, groups),
+        Order::Line => line::<_, 0>(simd, groups),
+        Order::LineAhead => line::<_, READ_AHEAD>(simd, groups),
         Order::FourLines => four_lines(simd, groups),
     })
 }
 
 #[inline(always)]
-fn line<S: Simd>(simd: S, groups: &[Group]) -> f32 {
+fn line<S: Simd, const AHEAD: usize>(simd: S, groups: &[Group]) -> f32 {
     let mut sums = [simd.splat(0.0); SUMS];
     for group in groups {
+        if AHEAD > 0 {
+            for line in 0..SUMS {
+                simd.prefetch(group, AHEAD + line * CACHE_LINE);
+            }
+        }
         add(simd, group, &mut sums);
     }
     total::<S>(sums)

@@ -89,12 +89,9 @@ pub trait Simd: Copy + Send + Sync {
     /// Sixteen copies of `word`.
     fn splat_words(self, word: i32) -> Self::Words;
 
-    /// Asks for what lies `bytes` after the beginning of `elements` to be brought near, into the second-level cache, whatever it is; a hint
-    /// without effect on any result.
+    /// Asks for what lies `bytes` after the beginning of `elements` to be brought near, whatever it is: into which cache, is the CPU's choice. A
+    /// hint without effect on any result.
     fn prefetch<L>(self, elements: &[L], bytes: usize);
-
-    /// As [`prefetch`](Self::prefetch) where memory is read once, in a straight line: into which cache, is the CPU's choice.
-    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize);
 
     /// Runs `kernel` with this instruction set enabled and the default floating-point environment.
     ///

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use super::buffers::Buffers;
 use super::elements::{Elements, PAIR, Panel, Weight};
-use super::multiply::{Kernel, READ_AHEAD};
+use super::multiply::Kernel;
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::simd::slices::{read, write};
@@ -209,12 +209,13 @@ impl<P: Panels> Kernel for Chains<'_, P> {
             &mut []
         };
         let x = &self.x[first_row * self.inputs..][..out.len() * self.inputs];
-        match out {
-            [out] => self.one_row(isa, x, first_panel, out, buffer),
-            out => PACKED.with(out.len() * CUTS, [0.0; STRIDE], |packed| {
-                self.many_rows(isa, x, first_panel, out, packed, buffer);
-            }),
+        if let [out] = out {
+            dispatch!(isa, simd => self.one_row(simd, isa, x, first_panel, out, buffer));
+            return;
         }
+        PACKED.with(out.len() * CUTS, [0.0; STRIDE], |packed| {
+            self.many_rows(isa, x, first_panel, out, packed, buffer);
+        });
     }
 }
 
@@ -223,8 +224,10 @@ type Taken<'a, P> = ArrayVec<Panel<'a, <P as Panels>::Weight>, ROW_PANELS>;
 
 impl<P: Panels> Chains<'_, P> {
     /// One row needs no packing, and its outputs stay in registers from cut to cut.
-    fn one_row(
+    #[inline(always)]
+    fn one_row<S: Simd>(
         &self,
+        simd: S,
         isa: Isa,
         x: &[f32],
         first_panel: usize,
@@ -240,7 +243,16 @@ impl<P: Panels> Chains<'_, P> {
             for start in (0..self.inputs).step_by(step) {
                 let end = self.inputs.min(start + step);
                 let weights = self.read(isa, panels.clone(), start..end, buffer);
-                row_tile::<P>(isa, &x[start..end], &weights, start == 0, out);
+                let x = &x[start..end];
+                match *weights {
+                    [a, b, c, d] => row_tile::<S, P, 4>(simd, x, [a, b, c, d], start == 0, out),
+                    [a, b] => row_tile::<S, P, 2>(simd, x, [a, b], start == 0, out),
+                    _ => {
+                        for (weights, out) in weights.iter().zip(out.chunks_mut(LANES)) {
+                            row_tile::<S, P, 1>(simd, x, [*weights], start == 0, out);
+                        }
+                    }
+                }
             }
         }
     }
@@ -307,30 +319,15 @@ impl<P: Panels> Chains<'_, P> {
 }
 
 /// Multiplies a row by panels, one to [`ROW_PANELS`] of them, from a cut's beginning on: adds to `out`, unless it `is_first`.
-fn row_tile<P: Panels>(
-    isa: Isa,
-    x: &[f32],
-    weights: &[Panel<P::Weight>],
-    is_first: bool,
-    out: &mut [f32],
-) {
-    dispatch!(isa, simd => match *weights {
-        [a, b, c, d] => row_panels::<_, P, 4>(simd, x, [a, b, c, d], is_first, out),
-        [a, b] => row_panels::<_, P, 2>(simd, x, [a, b], is_first, out),
-        _ => for (weights, out) in weights.iter().zip(out.chunks_mut(LANES)) {
-            row_panels::<_, P, 1>(simd, x, [*weights], is_first, out);
-        },
-    });
-}
-
 #[inline(always)]
-fn row_panels<S: Simd, P: Panels, const N: usize>(
+fn row_tile<S: Simd, P: Panels, const N: usize>(
     simd: S,
     x: &[f32],
     weights: [Panel<P::Weight>; N],
     is_first: bool,
     out: &mut [f32],
 ) {
+    let Ahead { step, bytes: ahead } = ahead::<P>();
     let mut totals = [simd.splat(0.0); N];
     if !is_first {
         for n in 0..N {
@@ -340,14 +337,15 @@ fn row_panels<S: Simd, P: Panels, const N: usize>(
     for start in (0..x.len()).step_by(CUT) {
         let end = x.len().min(start + CUT);
         let mut sums = [[simd.splat(0.0); N]; 1];
-        for step in (start..end).step_by(STEP) {
-            let depth = STEP.min(end - step);
-            let (row, _) = x[step..][..depth].as_chunks::<1>();
+        for first in (start..end).step_by(step) {
+            let depth = step.min(end - first);
+            let (row, _) = x[first..][..depth].as_chunks::<1>();
             let mut panels = weights;
             for n in 0..N {
-                panels[n] = weights[n].of_inputs(step..step + depth);
+                panels[n] = weights[n].of_inputs(first..first + depth);
                 if !P::IS_BUFFERED {
-                    prefetch(simd, weights[n], step, N.div_ceil(P::Weight::STRIP));
+                    let strips = N.div_ceil(P::Weight::STRIP);
+                    prefetch(simd, weights[n], first..first + step, strips, ahead);
                 }
             }
             chain(simd, 0..depth, SideBySide(row), panels, &mut sums);
@@ -361,20 +359,43 @@ fn row_panels<S: Simd, P: Panels, const N: usize>(
     }
 }
 
-/// Asks for what a row will read some time after the [`STEP`] inputs from `step` on of a panel, in one of `strips` side by side.
+/// What one row asks for before it reads it: memory answers in more than 100 ns, in which a core could read 4 KB and more.
+struct Ahead {
+    /// Inputs for which it asks at a time.
+    step: usize,
+    /// How far ahead, in bytes of all that is read side by side.
+    bytes: usize,
+}
+
+/// Narrow weights take more instructions a line: memory can be asked little by little.
+const fn ahead<P: Panels>() -> Ahead {
+    if P::Weight::STRIP == 1 {
+        Ahead { step: STEP, bytes: 6 * 1024 }
+    } else {
+        Ahead { step: PAIR, bytes: 12 * 1024 }
+    }
+}
+
+/// Asks for what a row will read some time after some inputs of a panel, in one of `strips` side by side.
 #[inline(always)]
-fn prefetch<S: Simd, E: Weight>(simd: S, panel: Panel<E>, step: usize, strips: usize) {
+fn prefetch<S: Simd, E: Weight>(
+    simd: S,
+    panel: Panel<E>,
+    inputs: Range<usize>,
+    strips: usize,
+    ahead: usize,
+) {
     if !panel.is_first_of_strip() {
         return;
     }
     let bytes = size_of_val(panel.strips());
-    let mut ahead = step / PAIR * size_of::<E::Strip>() + READ_AHEAD / strips;
+    let mut ahead = inputs.start / PAIR * size_of::<E::Strip>() + ahead / strips;
     if ahead >= bytes {
         // The strips after this one are read beside it.
         ahead += (strips - 1) * bytes;
     }
-    for line in (0..STEP / PAIR * size_of::<E::Strip>()).step_by(CACHE_LINE) {
-        simd.prefetch_ahead(panel.strips(), ahead + line);
+    for line in (0..inputs.len() / PAIR * size_of::<E::Strip>()).step_by(CACHE_LINE) {
+        simd.prefetch(panel.strips(), ahead + line);
     }
 }
 

@@ -366,34 +366,52 @@ struct Tiles<'a> {
 
 impl Tiles<'_> {
     fn run<W: Way>(&mut self, isa: Isa, out: &mut [&mut [f32]]) {
-        dispatch_dots!(isa, dots => self.tiles::<W, _>(dots, out));
+        /// Rows for which it is enough to ask for what is next with each tile: for fewer, that would be too much at once.
+        const MANY_ROWS: usize = 48;
+        if out.len() < MANY_ROWS {
+            dispatch_dots!(isa, dots => self.tiles::<W, _, true>(dots, out));
+        } else {
+            dispatch_dots!(isa, dots => self.tiles::<W, _, false>(dots, out));
+        }
     }
 
+    /// Brings what is read next near, a part with each tile or, if there are but a `FEW`, with each run of it.
     #[inline(always)]
-    fn tiles<W: Way, D: Dots>(&mut self, dots: D, out: &mut [&mut [f32]]) {
+    fn tiles<W: Way, D: Dots, const FEW: bool>(&mut self, dots: D, out: &mut [&mut [f32]]) {
         let rows = out.len();
         let mut row = 0;
         while row < rows {
             let before = row;
             row += match (D::Simd::REGISTERS, self.weights.len(), rows - row) {
-                (Registers::Many, 2, 6..) => self.tile::<W, D, 2, 6>(dots, row, out),
-                (Registers::Many, 2, 3..) => self.tile::<W, D, 2, 3>(dots, row, out),
-                (Registers::Many, 2, _) => self.tile::<W, D, 2, 1>(dots, row, out),
-                (_, 1, 3..) => self.tile::<W, D, 1, 3>(dots, row, out),
-                (_, 1, _) => self.tile::<W, D, 1, 1>(dots, row, out),
+                (Registers::Many, 2, 6..) => self.tile::<W, D, FEW, 2, 6>(dots, row, out),
+                (Registers::Many, 2, 4..) if FEW => self.tile::<W, D, FEW, 2, 4>(dots, row, out),
+                (Registers::Many, 2, 3..) => self.tile::<W, D, FEW, 2, 3>(dots, row, out),
+                (Registers::Many, 2, 2..) if FEW => self.tile::<W, D, FEW, 2, 2>(dots, row, out),
+                (Registers::Many, 2, _) => self.tile::<W, D, FEW, 2, 1>(dots, row, out),
+                (_, 1, 3..) => self.tile::<W, D, FEW, 1, 3>(dots, row, out),
+                (_, 1, 2..) if FEW => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
+                (_, 1, _) => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
                 _ => unreachable!("a tile has as many panels as its sums have registers"),
             };
-            for lines in &self.ahead[..self.weights.len()] {
-                for line in before * lines.len() / rows..row * lines.len() / rows {
-                    dots.simd().prefetch(lines, line * size_of::<Line>());
-                }
+            if !FEW {
+                self.prefetch(dots.simd(), before..row, rows);
+            }
+        }
+    }
+
+    /// Brings the part `part` of `of` parts of what is read next near.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, simd: S, part: Range<usize>, of: usize) {
+        for lines in &self.ahead[..self.weights.len()] {
+            for line in part.start * lines.len() / of..part.end * lines.len() / of {
+                simd.prefetch(lines, line * size_of::<Line>());
             }
         }
     }
 
     /// `R` rows from `first` on times `N` panels; `R`.
     #[inline(always)]
-    fn tile<W: Way, D: Dots, const N: usize, const R: usize>(
+    fn tile<W: Way, D: Dots, const FEW: bool, const N: usize, const R: usize>(
         &mut self,
         dots: D,
         first: usize,
@@ -403,18 +421,23 @@ impl Tiles<'_> {
         let weights = self.weights.first_chunk::<N>().expect("the tile's panels");
         let groups = self.groups.first_chunk::<N>().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
-        let (out, kept) = (&mut out[first..], &mut self.sums[first..]);
+        let (rows, out) = (out.len(), &mut out[first..]);
         let mut sums = [[simd.splat(0.0); N]; R];
         for r in 0..R {
             for n in 0..N {
                 match self.begin {
                     Begin::AtZero => (),
                     Begin::FromOut => sums[r][n] = read(simd, &out[r][(self.panel + n) * LANES..]),
-                    Begin::FromSums => sums[r][n] = simd.load(&kept[r][n]),
+                    Begin::FromSums => sums[r][n] = simd.load(&self.sums[first + r][n]),
                 }
             }
         }
-        for run in 0..weights[0].runs {
+        let runs = weights[0].runs;
+        for run in 0..runs {
+            if FEW {
+                let done = first * runs + R * run;
+                self.prefetch(simd, done..done + R, rows * runs);
+            }
             let mut scales = [weights[0].scales(simd, run); N];
             for n in 1..N {
                 scales[n] = weights[n].scales(simd, run);
@@ -436,7 +459,7 @@ impl Tiles<'_> {
                 if self.ends {
                     write(sums[r][n], &mut out[r][(self.panel + n) * LANES..]);
                 } else {
-                    sums[r][n].store(&mut kept[r][n]);
+                    sums[r][n].store(&mut self.sums[first + r][n]);
                 }
             }
         }

@@ -16,10 +16,6 @@ pub const BLOCK_ROWS: usize = 144;
 /// A multiple of every tile's height but those of a remainder.
 const TILE_ROWS: usize = 24;
 
-/// Bytes that a row asks for before it reads them. The hardware's own prefetching ends at each page and leaves a core waiting: memory answers in
-/// about 100 ns, in which a core could read 4 KB and more.
-pub const READ_AHEAD: usize = 6 * 1024;
-
 /// Weights that are worth handing to another thread, in bytes.
 const WORTH_SHARING: usize = 64 * 1024;
 

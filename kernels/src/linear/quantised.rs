@@ -12,12 +12,14 @@ use rayon::prelude::*;
 
 use super::WeightFormat;
 use super::blocks::{self, SuperBlock};
-use super::multiply::READ_AHEAD;
 use crate::aligned::Aligned;
 use crate::simd::{LANES, Lanes, Simd, Storable, Words};
 
 /// Weights that share a scale, or two, and an activation's scale.
 pub const RUN: usize = 32;
+
+/// Bytes that a row asks for before it reads them. The hardware's own prefetching ends at each page and leaves a core waiting.
+const READ_AHEAD: usize = 8 * 1024;
 
 /// Words of four quants in a run.
 pub const GROUPS: usize = RUN / 4;
@@ -463,12 +465,12 @@ impl<B: Blocks> Quantised<B> {
         let mut first = end - B::Quants::LINES;
         if run == 0 {
             let ahead = block + Self::AHEAD.div_ceil(Self::LINES);
-            simd.prefetch_ahead(&self.halves, ahead * B::HALVES * LANES * f16::BYTES);
+            simd.prefetch(&self.halves, ahead * B::HALVES * LANES * f16::BYTES);
             first = 0;
         }
         for i in first..end {
             let line = block * Self::LINES + Self::AHEAD + i;
-            simd.prefetch_ahead(self.lines(), line * size_of::<Line>());
+            simd.prefetch(self.lines(), line * size_of::<Line>());
         }
     }
 

@@ -132,11 +132,6 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn prefetch<L>(self, elements: &[L], bytes: usize) {
-        Nearness::SecondLevel.prefetch(elements, bytes);
-    }
-
-    #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
         self.nearness.prefetch(elements, bytes);
     }
 

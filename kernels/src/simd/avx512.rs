@@ -107,11 +107,6 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch<L>(self, elements: &[L], bytes: usize) {
-        Nearness::SecondLevel.prefetch(elements, bytes);
-    }
-
-    #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
         self.nearness.prefetch(elements, bytes);
     }
 

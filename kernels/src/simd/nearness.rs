@@ -1,4 +1,4 @@
-//! Into which cache a row's weights are brought before they are read: what is fastest, differs between makers of CPUs.
+//! Into which cache weights are brought before they are read: what is fastest, differs between makers of CPUs.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{__cpuid, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};

@@ -158,11 +158,6 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, elements: &[L], bytes: usize) {
-        self.prefetch(elements, bytes);
-    }
-
-    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         /// Not inlined, so that no arithmetic moves out of the environment it must run in.
         #[inline(never)]

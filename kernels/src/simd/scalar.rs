@@ -60,9 +60,6 @@ impl Simd for Scalar {
     fn prefetch<L>(self, _elements: &[L], _bytes: usize) {}
 
     #[inline(always)]
-    fn prefetch_ahead<L>(self, _elements: &[L], _bytes: usize) {}
-
-    #[inline(always)]
     fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
         /// Not inlined, so that no arithmetic moves out of the environment it must run in.
         #[inline(never)]

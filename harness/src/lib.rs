@@ -17,6 +17,7 @@ pub mod faults;
 pub mod fill;
 pub mod gate;
 pub mod golden;
+pub mod guarded_heap;
 pub mod hashes;
 pub mod kernels;
 pub mod machine;

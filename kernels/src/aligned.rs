@@ -16,7 +16,8 @@ pub struct Aligned<E: Storable> {
 impl<E: Storable> Aligned<E> {
     /// `length` zeros. The system's pages are touched only when they are written.
     pub fn zeroed(length: usize) -> Self {
-        let storage = E::zeros(length + CACHE_LINE / E::BYTES);
+        // Not one more than it may take, so that whole lines can end where the memory does.
+        let storage = E::zeros(length + CACHE_LINE / E::BYTES - 1);
         let start = storage.as_ptr().align_offset(CACHE_LINE);
         Self { storage, start, length }
     }

@@ -19,3 +19,9 @@ mod weight_format;
 pub use matrix::Matrix;
 pub use multiply::linear;
 pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};
+
+/// Frees the working buffers that calls of [`linear`] have left to later ones, such as after a long prompt.
+pub fn free_buffers() {
+    chains::PACKED.clear();
+    integers::QUANTISED.clear();
+}

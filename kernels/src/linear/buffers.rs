@@ -20,6 +20,11 @@ impl<T: Clone> Buffers<T> {
         free().push(buffer);
         result
     }
+
+    /// Frees what is not in use.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 #[cfg(test)]
@@ -44,5 +49,7 @@ mod tests {
             BUFFERS
                 .with(2, 5, |second| assert_eq!((second.as_ptr(), &*second), (inner, &[9; 2][..])));
         });
+        BUFFERS.clear();
+        BUFFERS.with(3, 5, |fresh| assert_eq!(fresh, [5; 3]));
     }
 }

@@ -23,7 +23,7 @@ const CUTS: usize = 4;
 const STRIDE: usize = CUT + LANES;
 
 /// Copies of rows.
-static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
+pub static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
 
 /// Inputs of a row for which a line is asked for at a time.
 const STEP: usize = 16;

@@ -139,7 +139,7 @@ pub fn many_rows<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out:
 }
 
 /// Groups of runs of rows, quantised.
-static QUANTISED: Buffers<[Activations; GROUP]> = Buffers::new();
+pub static QUANTISED: Buffers<[Activations; GROUP]> = Buffers::new();
 
 /// Several rows, quantised: the first [`GROUP`] runs of each row, then the next of each, so that rows lie close that pass together.
 struct Integers<'a, B> {

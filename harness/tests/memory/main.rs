@@ -1,14 +1,18 @@
 //! The guards kill: a byte touched beside a slice, or written to an input, ends the process, and what is printed names the case.
 
+mod heap;
+
 use std::env;
 use std::process::{ExitCode, Output};
 
+use heap::{with_cache, with_freed_weights, with_packed_weights};
 use lfm2_harness::buffer::{Buffer, Input, Place};
 use lfm2_harness::cases::{self, Case, Dimension, OPS, Op, Shape};
 use lfm2_harness::check::check;
 use lfm2_harness::data::Data;
 use lfm2_harness::fill::Fill;
 use lfm2_harness::gate::Gate;
+use lfm2_harness::guarded_heap::Side;
 use lfm2_harness::kernels::Kernels;
 use lfm2_harness::oracle::expected::Expected;
 use lfm2_harness::{emulator, witness};
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
     let mut trials = vec![
         Trial::test("a_crash_names_its_case", a_crash_names_its_case),
         Trial::test("a_crash_names_its_fault", a_crash_names_its_fault),
+        Trial::test("cases_run_in_a_guarded_heap", heap::cases_run_in_a_guarded_heap),
     ];
     trials.extend(accesses);
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -45,13 +50,13 @@ fn main() -> ExitCode {
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
-    /// In a buffer of so many numbers.
+    /// In a buffer of so many numbers, or in packed weights or a cache of some such length.
     happen: fn(length: usize),
     /// The same access where it is allowed.
     happen_innocently: fn(length: usize),
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 12] = [
     Kind {
         name: "read_after_end",
         happen: |length| _ = input(Place::GuardedEnd, length).read_at(length as isize),
@@ -92,6 +97,49 @@ const KINDS: [Kind; 7] = [
         name: "read_of_nothing",
         happen: |_| _ = input(Place::GuardedEnd, 0).read_at(0),
         happen_innocently: |_| assert!(input(Place::GuardedEnd, 0).is_empty()),
+    },
+    Kind {
+        name: "read_after_packed_weights",
+        happen: |length| with_packed_weights(Side::End, length, |place| heap::read(place.end)),
+        happen_innocently: |length| {
+            with_packed_weights(Side::End, length, |place| heap::read(place.end - 1));
+        },
+    },
+    Kind {
+        name: "read_before_packed_weights",
+        happen: |length| {
+            with_packed_weights(Side::Start, length, |place| heap::read(place.start - 1));
+        },
+        happen_innocently: |length| {
+            with_packed_weights(Side::Start, length, |place| heap::read(place.start));
+        },
+    },
+    Kind {
+        name: "write_after_cache",
+        happen: |length| with_cache(Side::End, length, |place| heap::write(place.end)),
+        happen_innocently: |length| {
+            with_cache(Side::End, length, |place| {
+                heap::read(place.end - 1);
+                heap::write(place.end - 1);
+            });
+        },
+    },
+    Kind {
+        name: "write_before_cache",
+        happen: |length| with_cache(Side::Start, length, |place| heap::write(place.start - 1)),
+        happen_innocently: |length| {
+            with_cache(Side::Start, length, |place| {
+                heap::read(place.start);
+                heap::write(place.start);
+            });
+        },
+    },
+    Kind {
+        name: "read_of_freed_weights",
+        happen: |length| with_freed_weights(length, |place| heap::read(place.start)),
+        happen_innocently: |length| {
+            with_packed_weights(Side::Start, length, |place| heap::read(place.start));
+        },
     },
 ];
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use half::{bf16, f16};
 
 use crate::Isa;
-use crate::simd::{Dots, ISA_NAMES, LANES, Lanes, Registers, Simd, Words, WordsOf};
+use crate::simd::{BrainDots, Dots, ISA_NAMES, LANES, Lanes, Registers, Simd, Words, WordsOf};
 
 /// A verb of [`Simd`] or [`Lanes`] that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +67,17 @@ pub enum LaneFault {
     ShiftStopsShort,
     /// Words below 0 become large numbers.
     WordsReadUnsigned,
+    /// Of two products of brain floats the second is added first.
+    BrainDotsSwapProducts,
+    /// Two products of brain floats are added to each other first.
+    BrainDotsAddProducts,
+    /// Products of brain floats take subnormal numbers for 0, as instructions do. Equivalent: there are none.
+    BrainDotsFlushSubnormals,
 }
 
 impl LaneFault {
     /// Every one.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::UnfusedMultiplyAdd,
         Self::SumOfNeighbours,
         Self::SumWithoutLastLane,
@@ -98,7 +104,20 @@ impl LaneFault {
         Self::ShiftDropsTheSign,
         Self::ShiftStopsShort,
         Self::WordsReadUnsigned,
+        Self::BrainDotsSwapProducts,
+        Self::BrainDotsAddProducts,
+        Self::BrainDotsFlushSubnormals,
     ];
+
+    /// Whether `isa` has the verb.
+    pub fn exists_on(self, isa: Isa) -> bool {
+        match self {
+            Self::BrainDotsSwapProducts
+            | Self::BrainDotsAddProducts
+            | Self::BrainDotsFlushSubnormals => isa.has_brain_dots(),
+            _ => true,
+        }
+    }
 }
 
 /// A line of an operation or of the model that is wrong.
@@ -135,11 +154,17 @@ pub enum Line {
     ExpertRowsRotated,
     /// A row has the result of its last expert alone.
     ExpertOverwrites,
+    /// Activations that count as 0 are taken as they are.
+    TinyActivationsKept,
+    /// Weights that count as 0 are taken as they are.
+    TinyWeightsKept,
+    /// Numbers from 2^-55 to 2^-54 count as 0, too.
+    LeastDoubled,
 }
 
 impl Line {
     /// Every one.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::ResidualTwice,
         Self::TailPaddedWithOnes,
         Self::KeyNormSkipped,
@@ -155,6 +180,9 @@ impl Line {
         Self::RouterSoftmax,
         Self::ExpertRowsRotated,
         Self::ExpertOverwrites,
+        Self::TinyActivationsKept,
+        Self::TinyWeightsKept,
+        Self::LeastDoubled,
     ];
 }
 
@@ -372,6 +400,28 @@ wrong! {
     fn unsigned_lanes(words: FaultyWords<S>) -> S::Lanes {
         let lanes = words.bytes().map(|bytes| u32::from_le_bytes(bytes) as f32);
         words.simd.load(&lanes)
+    }
+
+    fn brain_products(simd: S, sums: FaultyLanes<S>, weights: FaultyWords<S>, activations: FaultyWords<S>) -> FaultyLanes<S> {
+        let flushes = is_on(LaneFault::BrainDotsFlushSubnormals);
+        let flushed = |value: f32| if flushes { without_subnormals(value) } else { value };
+        let halves = |word: [u8; 4]| {
+            let word = u32::from_le_bytes(word);
+            [word & 0xFFFF_0000, word << 16].map(|bits| flushed(f32::from_bits(bits)))
+        };
+        let (weights, activations) = (weights.bytes(), activations.bytes());
+        let mut lanes = sums.lanes.to_array();
+        for i in 0..LANES {
+            let ([w0, w1], [x0, x1]) = (halves(weights[i]), halves(activations[i]));
+            lanes[i] = if is_on(LaneFault::BrainDotsSwapProducts) {
+                w0.mul_add(x0, w1.mul_add(x1, lanes[i]))
+            } else if is_on(LaneFault::BrainDotsAddProducts) {
+                w0.mul_add(x0, w1 * x1) + lanes[i]
+            } else {
+                flushed(w1.mul_add(x1, flushed(w0.mul_add(x0, flushed(lanes[i])))))
+            };
+        }
+        sums.with(simd.load(&lanes))
     }
 
     fn summed(sums: FaultyWords<S>, weights: FaultyWords<S>, activations: FaultyWords<S>, is_biased: bool) -> FaultyWords<S> {
@@ -747,5 +797,40 @@ impl<D: Dots> Dots for Faulty<D> {
             return 0;
         }
         self.0.biased_start(activations)
+    }
+}
+
+impl<D: BrainDots> BrainDots for Faulty<D> {
+    type Simd = Faulty<D::Simd>;
+
+    #[inline(always)]
+    fn simd(self) -> Faulty<D::Simd> {
+        Faulty(self.0.simd())
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        BrainDots::vectorize(self.0, kernel)
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &[[bf16; 2]; LANES]) -> FaultyWords<D::Simd> {
+        self.simd().words(self.0.load_pairs(from))
+    }
+
+    #[inline(always)]
+    fn add_products(
+        self,
+        sums: FaultyLanes<D::Simd>,
+        weights: FaultyWords<D::Simd>,
+        activations: FaultyWords<D::Simd>,
+    ) -> FaultyLanes<D::Simd> {
+        if is_on(LaneFault::BrainDotsSwapProducts)
+            || is_on(LaneFault::BrainDotsAddProducts)
+            || is_on(LaneFault::BrainDotsFlushSubnormals)
+        {
+            return brain_products(self.0.simd(), sums, weights, activations);
+        }
+        sums.with(self.0.add_products(sums.lanes, weights.words, activations.words))
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+mod brain_floats;
 mod buffers;
 mod chains;
 mod elements;

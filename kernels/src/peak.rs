@@ -3,7 +3,10 @@
 
 use std::hint::black_box;
 
-use crate::simd::{Dots, Isa, LANES, Lanes, Registers, Simd, Words, dispatch, dispatch_dots};
+use crate::simd::{
+    BrainDots, Dots, Isa, LANES, Lanes, Registers, Simd, Words, dispatch, dispatch_brain_dots,
+    dispatch_dots,
+};
 
 /// Runs chains of multiply-adds in registers alone; the floating-point operations done (two per lane and multiply-add), and a number
 /// that depends on all of them.
@@ -17,10 +20,44 @@ pub fn multiply_add(isa: Isa, iterations: usize) -> (u64, f32) {
 
 /// As [`multiply_add`] for products of bytes, four of which are added to each word.
 pub fn dot(isa: Isa, iterations: usize) -> (u64, i32) {
-    dispatch_dots!(isa, dots => match registers(dots.simd()) {
+    dispatch_dots!(isa, dots => match registers(Dots::simd(dots)) {
         Registers::Few => dots_in_chains::<_, 6>(dots, iterations),
         Registers::Many => dots_in_chains::<_, 24>(dots, iterations),
     })
+}
+
+/// As [`multiply_add`] for products of brain floats, two of which are added to each sum where there is an instruction for it: elsewhere the
+/// same.
+pub fn brain_dot(isa: Isa, iterations: usize) -> (u64, f32) {
+    if !isa.has_brain_dots() {
+        return multiply_add(isa, iterations);
+    }
+    dispatch_brain_dots!(isa, dots => match registers(BrainDots::simd(dots)) {
+        Registers::Few => brain_dots_in_chains::<_, 6>(dots, iterations),
+        Registers::Many => brain_dots_in_chains::<_, 24>(dots, iterations),
+    })
+}
+
+#[inline(always)]
+fn brain_dots_in_chains<D: BrainDots, const N: usize>(dots: D, iterations: usize) -> (u64, f32) {
+    let simd = dots.simd();
+    // 1 and 2 times 0.5 and -0.25.
+    let weights = simd.splat_words(black_box(0x3F80_4000));
+    let activations = simd.splat_words(black_box(0x3F00_BE80));
+    let mut sums = [simd.splat(0.0); N];
+    for n in 0..N {
+        sums[n] = simd.splat(n as f32);
+    }
+    for _ in 0..iterations {
+        for n in 0..N {
+            sums[n] = dots.add_products(sums[n], weights, activations);
+        }
+    }
+    let mut total = sums[0];
+    for n in 1..N {
+        total = total + sums[n];
+    }
+    ((2 * 2 * LANES * N * iterations) as u64, total.sum())
 }
 
 #[inline(always)]

@@ -36,7 +36,7 @@ pub use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
-pub use avx512::{Avx512, Avx512Vnni};
+pub use avx512::{Avx512, Avx512Bf16, Avx512Vnni};
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -252,6 +252,31 @@ pub trait Dots: Copy + Send + Sync {
 /// The words of the instruction set of `D`.
 pub type WordsOf<D> = <<D as Dots>::Simd as Simd>::Words;
 
+/// How products of brain floats are added two at a time, where that takes one instruction: words of two meet words of two.
+///
+/// Such instructions take subnormal numbers for 0, so whoever uses them keeps such from occurring.
+pub trait BrainDots: Copy + Send + Sync {
+    /// The instruction set.
+    type Simd: Simd;
+
+    /// The instruction set.
+    fn simd(self) -> Self::Simd;
+
+    /// As [`Simd::vectorize`], with what the products need enabled besides.
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R;
+
+    /// Reads sixteen words of two brain floats as they are.
+    fn load_pairs(self, from: &[[bf16; 2]; LANES]) -> <Self::Simd as Simd>::Words;
+
+    /// Adds to each sum the product of the upper halves, rounds, and adds that of the lower ones: two fused multiply-adds.
+    fn add_products(
+        self,
+        sums: <Self::Simd as Simd>::Lanes,
+        weights: <Self::Simd as Simd>::Words,
+        activations: <Self::Simd as Simd>::Words,
+    ) -> <Self::Simd as Simd>::Lanes;
+}
+
 /// The order of reduction that every instruction set follows.
 #[inline(always)]
 fn fold_halves(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
@@ -382,7 +407,7 @@ macro_rules! narrow_element {
 narrow_element!(f16);
 narrow_element!(bf16);
 
-/// Whether an instruction set has instructions for dot products of bytes.
+/// Whether an instruction set has instructions for dot products, of bytes or of brain floats.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DotInstructions {
     /// This CPU lacks them.
@@ -438,13 +463,14 @@ impl Isa {
         *Self::available().last().expect("scalar is always available")
     }
 
-    /// As [`available`](Self::available), each also [without dot products](Self::without_dots): all ways to multiply integers.
+    /// As [`available`](Self::available), each also [without dot products](Self::without_dots): all ways to multiply integers and brain
+    /// floats.
     pub fn available_for_integers() -> Vec<Self> {
         let variants = |isa: Self| isa.without_dots().into_iter().chain([isa]);
         Self::available().into_iter().flat_map(variants).collect()
     }
 
-    /// The same instruction set without the instructions for dot products of bytes (VNNI, dotprod) that this CPU has, named with
+    /// The same instruction set without the instructions for dot products (VNNI, dotprod, AVX-512 BF16) that this CPU has, named with
     /// `-nodot`: what an older CPU would run. `None` if there are none to give up.
     pub fn without_dots(self) -> Option<Self> {
         let without = match self {
@@ -473,7 +499,7 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(token) => {
-                if token.dots() == DotInstructions::GivenUp {
+                if token.has_given_up_dots() {
                     "avx512-nodot"
                 } else {
                     "avx512"
@@ -492,6 +518,19 @@ impl Isa {
 }
 
 impl Isa {
+    /// Whether it has [`BrainDots`] on this CPU: those of plain Rust, or an instruction that is not given up.
+    pub fn has_brain_dots(self) -> bool {
+        match self {
+            Self::Scalar(_) => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(token) => token.bf16().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => false,
+        }
+    }
+
     /// How many accumulators its registers hold.
     pub(crate) fn registers(self) -> Registers {
         #[inline(always)]
@@ -613,6 +652,27 @@ macro_rules! dispatch_dots_wrapped {
 }
 pub(crate) use dispatch_dots_wrapped;
 
+/// Evaluates `$body` with `$dots` bound to `$wrap` of the [`BrainDots`] of `$isa`, which [has](Isa::has_brain_dots) some.
+macro_rules! dispatch_brain_dots_wrapped {
+    ($isa:expr, $wrap:path, $dots:ident => $body:expr) => {{
+        use $crate::simd::{Isa, dispatch_brain_dots_wrapped};
+        match $isa {
+            Isa::Scalar(token) => dispatch_brain_dots_wrapped!(@ $wrap, token, $dots => $body),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(token) if let Some(bf16) = token.bf16() => {
+                dispatch_brain_dots_wrapped!(@ $wrap, bf16, $dots => $body)
+            }
+            isa => unreachable!("{isa} has no products of brain floats"),
+        }
+    }};
+    (@ $wrap:path, $token:ident, $dots:ident => $body:expr) => {{
+        use $crate::simd::{BrainDots, slices};
+        let $dots = $wrap($token);
+        BrainDots::vectorize($dots, slices::inlined!(|| $body))
+    }};
+}
+pub(crate) use dispatch_brain_dots_wrapped;
+
 /// Evaluates `$body` with `$simd` bound to the token inside `$isa`.
 #[cfg(not(feature = "faults"))]
 macro_rules! dispatch {
@@ -658,6 +718,29 @@ macro_rules! dispatch_dots {
     }};
 }
 pub(crate) use dispatch_dots;
+
+/// Evaluates `$body` with `$dots` bound to the [`BrainDots`] of `$isa`, which [has](Isa::has_brain_dots) some.
+#[cfg(not(feature = "faults"))]
+macro_rules! dispatch_brain_dots {
+    ($isa:expr, $dots:ident => $body:expr) => {
+        $crate::simd::dispatch_brain_dots_wrapped!($isa, std::convert::identity, $dots => $body)
+    };
+}
+
+/// Evaluates `$body` with `$dots` bound to the [`BrainDots`] of `$isa`, or, if that is the one whose lanes are wrong on purpose, to such.
+#[cfg(feature = "faults")]
+macro_rules! dispatch_brain_dots {
+    ($isa:expr, $dots:ident => $body:expr) => {{
+        use $crate::faults::{Faulty, has_wrong_lanes};
+        use $crate::simd::dispatch_brain_dots_wrapped;
+        if has_wrong_lanes($isa) {
+            dispatch_brain_dots_wrapped!($isa, Faulty, $dots => $body)
+        } else {
+            dispatch_brain_dots_wrapped!($isa, std::convert::identity, $dots => $body)
+        }
+    }};
+}
+pub(crate) use dispatch_brain_dots;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 
 /// Where a chain is cut: part of the numeric contract.
-const CUT: usize = 256;
+pub const CUT: usize = 256;
 
 /// Cuts that are copied at once: with [`BLOCK_ROWS`](super::multiply::BLOCK_ROWS) rows they fill half of a second-level cache of 1 MiB. The sums of a tile go to
 /// memory between two cuts, and stay near while the cuts of one group follow each other.

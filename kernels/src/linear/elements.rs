@@ -188,6 +188,15 @@ impl<E: Weight> Elements<E> {
         })
     }
 
+    /// Replaces each element by `change` of it.
+    pub fn change(&mut self, change: impl Fn(E) -> E + Sync) {
+        self.elements.par_chunks_mut(1 << 16).for_each(|elements| {
+            for element in elements {
+                *element = change(*element);
+            }
+        });
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         size_of_val(&self.elements[..])

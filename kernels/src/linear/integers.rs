@@ -344,7 +344,7 @@ fn add_scaled<D: Dots, const N: usize, const R: usize>(
 
 /// Where the sums of a tile come from.
 #[derive(Clone, Copy)]
-enum Begin {
+pub enum Begin {
     AtZero,
     FromOut,
     FromSums,

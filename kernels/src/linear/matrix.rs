@@ -1,5 +1,6 @@
 use half::{bf16, f16};
 
+use super::brain_floats;
 use super::elements::Elements;
 use super::quantised::{self, Quantised};
 use super::{Activations, WeightFormat};
@@ -31,7 +32,6 @@ pub(super) enum Panels {
 /// whatever type.
 macro_rules! with_panels {
     ($panels:expr, $elements:ident => $one:expr, $quantised:ident => $other:expr) => {{
-        use $crate::linear::matrix::Panels;
         match $panels {
             Panels::F32($elements) => $one,
             Panels::F16($elements) => $one,
@@ -116,15 +116,20 @@ impl Matrix {
         }
     }
 
-    /// How [`linear`](super::linear) reads its input: only quantised weights have a choice.
+    /// How [`linear`](super::linear) reads its input.
     pub fn activations(&self) -> Activations {
         self.activations
     }
 
-    /// Chooses how [`linear`](super::linear) reads its input; without effect unless the weights are quantised.
+    /// Chooses how [`linear`](super::linear) reads its input: as it is, where the weights' format has [no way](WeightFormat::meets) of
+    /// its own for `activations`.
+    ///
+    /// With [`Activations::Bf16`], weights of a magnitude below 2^-55 become 0, for good.
     pub fn set_activations(&mut self, activations: Activations) {
-        if self.format().is_quantised() {
-            self.activations = activations;
+        let meets = self.format().meets(activations);
+        self.activations = if meets { activations } else { Activations::F32 };
+        if let (Panels::Bf16(elements), Activations::Bf16) = (&mut self.panels, self.activations) {
+            brain_floats::drop_tiny(elements);
         }
     }
 

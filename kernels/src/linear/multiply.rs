@@ -3,9 +3,9 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 
 use super::chains::{Chains, Widened};
-use super::integers;
-use super::matrix::with_panels;
-use super::{Activations, Matrix};
+use super::elements::{Elements, Weight};
+use super::matrix::{Panels, with_panels};
+use super::{Activations, Matrix, brain_floats, integers};
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, Registers, dispatch};
 use crate::threads::join;
@@ -45,20 +45,29 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
     assert!(bias.is_none_or(|bias| bias.len() == outputs), "linear: bias length");
     assert!(inputs > 0, "linear: the weight has no inputs");
     let call = Call { isa, inputs, outputs, bias };
-    with_panels!(weight.panels(),
-        elements => {
-            if rows >= WORTH_WIDENING && elements.is_narrow() && isa.registers() == Registers::Few {
-                call.split(&Chains { x, inputs, weights: &Widened(elements) }, out);
-            } else {
-                call.split(&Chains { x, inputs, weights: elements }, out);
-            }
-        },
-        quantised => match weight.activations() {
-            Activations::F32 => call.split(&Chains { x, inputs, weights: quantised }, out),
-            Activations::Int8 if rows == 1 => integers::one_row(&call, quantised, x, out),
-            Activations::Int8 => integers::many_rows(&call, quantised, x, out),
+    match (weight.panels(), weight.activations()) {
+        (Panels::Bf16(elements), Activations::Bf16) => {
+            brain_floats::multiply(&call, elements, x, out);
         }
-    );
+        (panels, activations) => with_panels!(panels,
+            elements => chains(&call, elements, x, out),
+            quantised => match activations {
+                Activations::Int8 if rows == 1 => integers::one_row(&call, quantised, x, out),
+                Activations::Int8 => integers::many_rows(&call, quantised, x, out),
+                _ => call.split(&Chains { x, inputs, weights: quantised }, out),
+            }
+        ),
+    }
+}
+
+/// Multiplies rows by weights that are stored one by one.
+pub fn chains<E: Weight>(call: &Call, weights: &Elements<E>, x: &[f32], out: &mut [f32]) {
+    let (rows, inputs) = (out.len() / call.outputs, call.inputs);
+    if rows >= WORTH_WIDENING && weights.is_narrow() && call.isa.registers() == Registers::Few {
+        call.split(&Chains { x, inputs, weights: &Widened(weights) }, out);
+    } else {
+        call.split(&Chains { x, inputs, weights }, out);
+    }
 }
 
 /// How some rows are multiplied by some panels.

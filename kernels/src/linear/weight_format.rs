@@ -1,22 +1,28 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How the rows of a linear layer's input meet quantised weights. Other weights always meet them as they are.
+/// How the rows of a linear layer's input meet its weights. Weights for which there is no such way meet them as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Activations {
     /// As they are: weights widen to singles. The accurate mode.
     #[default]
     F32,
-    /// Quantised to 8 bits in blocks of 32, so that products are integers. The fast mode.
+    /// Quantised to 8 bits in blocks of 32, so that products are integers. The fast mode for quantised weights.
     Int8,
+    /// Rounded to 16 bits, as brain floats. The fast mode for weights that are such.
+    Bf16,
 }
 
 impl Activations {
-    /// The name in lower case: `f32` or `int8`.
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Int8, Self::Bf16];
+
+    /// The name in lower case: `f32`, `int8` or `bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Int8 => "int8",
+            Self::Bf16 => "bf16",
         }
     }
 }
@@ -122,6 +128,15 @@ impl WeightFormat {
     /// Whether weights share scales.
     pub fn is_quantised(self) -> bool {
         self.block() > 1
+    }
+
+    /// Whether there is a way of its own for weights in this format to meet `activations`.
+    pub fn meets(self, activations: Activations) -> bool {
+        match activations {
+            Activations::F32 => true,
+            Activations::Int8 => self.is_quantised(),
+            Activations::Bf16 => self == Self::Bf16,
+        }
     }
 }
 

@@ -132,7 +132,7 @@ impl Model {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Chooses how quantised weights meet activations, in every layer and in the head.
+    /// Chooses how weights meet activations, in every layer and in the head: as [`Matrix::set_activations`].
     pub fn set_activations(&mut self, activations: Activations) {
         let Self { embedding, layers, head, .. } = self;
         for matrix in [embedding].into_iter().chain(head) {

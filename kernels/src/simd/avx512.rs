@@ -2,19 +2,25 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 use std::ops::{Add, Div, Mul, Sub};
+use std::sync::OnceLock;
 
 use half::{bf16, f16};
 
 use super::avx2::{UPPER_HALF, count, largest_of_eight, sum_eight};
 use super::nearness::Nearness;
 use super::pairs::{Pairs, pairs_of_bytes};
-use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
+use super::slices::inlined;
+use super::{
+    BrainDots, DotInstructions, Dots, LANES, Lanes, Registers, Scalar, Simd, Words, environment,
+};
 
 /// Proof of AVX-512 Foundation and its instructions for bytes and words (BW).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Avx512 {
     dots: DotInstructions,
+    brain_dots: DotInstructions,
     nearness: Nearness,
 }
 
@@ -22,15 +28,31 @@ pub struct Avx512 {
 #[derive(Clone, Copy)]
 pub struct Avx512Vnni(Avx512);
 
+/// Proof of AVX-512 Foundation, BW and BF16.
+#[derive(Clone, Copy)]
+pub struct Avx512Bf16(Avx512);
+
 impl Avx512 {
     /// The token, if this CPU has the features.
     pub fn detect() -> Option<Self> {
         let present = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
         let has_vnni = is_x86_feature_detected!("avx512vnni");
-        present.then(|| Self {
-            dots: DotInstructions::detected(has_vnni),
-            nearness: Nearness::of_this_cpu(),
+        present.then(|| {
+            let token = Self {
+                dots: DotInstructions::detected(has_vnni),
+                brain_dots: DotInstructions::Absent,
+                nearness: Nearness::of_this_cpu(),
+            };
+            Self { brain_dots: DotInstructions::detected(token.has_usable_bf16()), ..token }
         })
+    }
+
+    /// Whether this CPU has an instruction for products of brain floats, and it rounds as [`BrainDots`] says: no document promises it.
+    fn has_usable_bf16(self) -> bool {
+        static IS_USABLE: OnceLock<bool> = OnceLock::new();
+        is_x86_feature_detected!("avx512bf16")
+            && *IS_USABLE
+                .get_or_init(|| probe_brain_dots(Avx512Bf16(self)) == probe_brain_dots(Scalar))
     }
 
     /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
@@ -38,14 +60,64 @@ impl Avx512 {
         (self.dots == DotInstructions::Present).then_some(Avx512Vnni(self))
     }
 
-    /// The same without that instruction.
-    pub fn without_dots(self) -> Self {
-        Self { dots: self.dots.given_up(), ..self }
+    /// The same with an instruction for products of brain floats, if this CPU has it and it is not given up.
+    pub fn bf16(self) -> Option<Avx512Bf16> {
+        (self.brain_dots == DotInstructions::Present).then_some(Avx512Bf16(self))
     }
 
-    pub(super) fn dots(self) -> DotInstructions {
-        self.dots
+    /// The same without those instructions.
+    pub fn without_dots(self) -> Self {
+        Self { dots: self.dots.given_up(), brain_dots: self.brain_dots.given_up(), ..self }
     }
+
+    pub(super) fn has_given_up_dots(self) -> bool {
+        [self.dots, self.brain_dots].contains(&DotInstructions::GivenUp)
+    }
+}
+
+/// Sums and products that another order, another rounding or a product rounded by itself would show, and the same with other signs.
+fn probe_brain_dots<D: BrainDots>(dots: D) -> [u32; LANES] {
+    let power = |exponent: i32| 2.0_f32.powi(exponent);
+    // A sum, the first product's factors, and the second's.
+    let probes = [
+        // Either product alone is lost, both together are not.
+        [1.0, power(-12), power(-12), power(-12), power(-12)],
+        // The second product is lost, if it does not come first.
+        [1.0, power(12), power(12), 1.0, 1.0],
+        // Half a unit in the last place, and a little more than that from another product.
+        [1.0, power(-12), power(-12), 3.0, power(-50)],
+        [1.0, 3.0, power(-50), power(-12), power(-12)],
+        // Three quarters of a unit, up and down.
+        [1.0, 3.0, power(-25), 0.0, 0.0],
+        [1.0, 0.0, 0.0, -3.0, power(-26)],
+        // A product that no single holds, and one of sixteen bits.
+        [-power(127), power(64), power(64), 1.0, 1.0],
+        [power(-20), 1.992_187_5, 1.992_187_5, -1.992_187_5, 1.984_375],
+    ];
+    let (mut sums, mut weights, mut activations) =
+        ([0.0; LANES], [[bf16::ZERO; 2]; LANES], [[bf16::ZERO; 2]; LANES]);
+    for i in 0..LANES {
+        let [sum, factors @ ..] = probes[i / 2];
+        let [first_weight, first, second_weight, second] = factors.map(bf16::from_f32);
+        let sign = if i % 2 == 0 { bf16::ONE } else { bf16::NEG_ONE };
+        sums[i] = sum * sign.to_f32();
+        weights[i] = [second_weight, first_weight];
+        activations[i] = [second * sign, first * sign];
+    }
+    added(dots, &sums, &weights, &activations).map(f32::to_bits)
+}
+
+/// As [`BrainDots::add_products`].
+fn added<D: BrainDots>(
+    dots: D,
+    sums: &[f32; LANES],
+    weights: &[[bf16; 2]; LANES],
+    activations: &[[bf16; 2]; LANES],
+) -> [f32; LANES] {
+    dots.vectorize(inlined!(|| {
+        let (weights, activations) = (dots.load_pairs(weights), dots.load_pairs(activations));
+        dots.add_products(dots.simd().load(sums), weights, activations).to_array()
+    }))
 }
 
 /// All sixteen lanes.
@@ -392,5 +464,83 @@ impl Dots for Avx512Vnni {
     #[inline(always)]
     fn biased_start(self, activations: i32) -> i32 {
         -128 * activations
+    }
+}
+
+impl BrainDots for Avx512Bf16 {
+    type Simd = Avx512;
+
+    #[inline(always)]
+    fn simd(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+        fn with_bf16<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        // SAFETY: `self` proves the features.
+        environment::with_default(move || unsafe { with_bf16(kernel) })
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &[[bf16; 2]; LANES]) -> Avx512Words {
+        // SAFETY: `self` proves the features; `from` is sixteen words of 32 bits.
+        Avx512Words(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn add_products(
+        self,
+        sums: Avx512Lanes,
+        weights: Avx512Words,
+        activations: Avx512Words,
+    ) -> Avx512Lanes {
+        // SAFETY: `self` proves the features; both types are 512 bits.
+        unsafe {
+            let weights = transmute::<__m512i, __m512bh>(weights.0);
+            let activations = transmute::<__m512i, __m512bh>(activations.0);
+            Avx512Lanes(_mm512_dpbf16_ps(sums.0, weights, activations))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As long as no number is below 2^-55, and kernels let it see no other.
+    #[test]
+    fn the_instruction_for_brain_floats_is_two_multiply_adds() {
+        let Some(bf16) = Avx512::detect().and_then(Avx512::bf16) else { return };
+        let mut state = 1_u64;
+        let mut bits = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 32) as u32
+        };
+        // Exponents far from each other, or close, so that sums cancel; those of products that overflow.
+        for (lowest, exponents) in [(-55, 183), (-55, 20), (-4, 8), (55, 73)] {
+            let mut number = || {
+                let exponent = (127 + lowest) as u32 + bits() % exponents;
+                f32::from_bits(bits() & 0x807F_FFFF | exponent << 23)
+            };
+            for _ in 0..20_000 {
+                let sums = [(); LANES].map(|()| number());
+                let mut pairs = || {
+                    [[(); 2]; LANES].map(|pair| {
+                        pair.map(|()| bf16::from_bits((number().to_bits() >> 16) as u16))
+                    })
+                };
+                let (weights, activations) = (pairs(), pairs());
+                let sums_of_instruction = added(bf16, &sums, &weights, &activations);
+                let expected = added(Scalar, &sums, &weights, &activations);
+                for (sum, expected) in sums_of_instruction.into_iter().zip(expected) {
+                    let is_equal = sum.to_bits() == expected.to_bits();
+                    assert!(is_equal || sum.is_nan() && expected.is_nan(), "{sum} {expected}");
+                }
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{Dots, LANES, Lanes, Registers, Simd, Words, environment, fold_halves};
+use super::{BrainDots, Dots, LANES, Lanes, Registers, Simd, Words, environment, fold_halves};
 
 /// Needs nothing from the CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -241,6 +241,43 @@ fn add_products(
         }
         sum
     }))
+}
+
+impl BrainDots for Scalar {
+    type Simd = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::vectorize(self, kernel)
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &[[bf16; 2]; LANES]) -> ScalarWords {
+        ScalarWords(from.map(|[low, high]| {
+            (u32::from(high.to_bits()) << 16 | u32::from(low.to_bits())).cast_signed()
+        }))
+    }
+
+    #[inline(always)]
+    fn add_products(
+        self,
+        sums: ScalarLanes,
+        weights: ScalarWords,
+        activations: ScalarWords,
+    ) -> ScalarLanes {
+        let upper = |word: i32| f32::from_bits(word.cast_unsigned() & 0xFFFF_0000);
+        let lower = |word: i32| f32::from_bits(word.cast_unsigned() << 16);
+        ScalarLanes(array::from_fn(|i| {
+            let (weights, activations) = (weights.0[i], activations.0[i]);
+            let sum = upper(weights).mul_add(upper(activations), sums.0[i]);
+            lower(weights).mul_add(lower(activations), sum)
+        }))
+    }
 }
 
 #[inline(always)]

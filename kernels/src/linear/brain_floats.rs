@@ -1,0 +1,484 @@
+//! Brain floats times brain floats: the chains of the contract over activations that are rounded to 16 bits, two inputs with each
+//! instruction where there is one for it.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use super::buffers::Buffers;
+use super::chains::{CUT, Panels};
+use super::elements::{Elements, PAIR, Panel, Weight};
+use super::integers::Begin;
+use super::multiply::{BLOCK_ROWS, Call, Kernel, READ_AHEAD, chains};
+use crate::fault;
+use crate::simd::slices::{read, write};
+use crate::simd::{BrainDots, Isa, LANES, Lanes, Simd, dispatch, dispatch_brain_dots};
+use crate::threads::{rows_worth_sharing, split_rows};
+
+/// Below this, 2^-55, a number counts as 0: then a product is 0 or a multiple of 2^-124, and no sum is subnormal. Instructions for brain floats
+/// would take such a sum for 0.
+const LEAST: f32 = f32::from_bits((127 - 55) << 23);
+
+#[inline(always)]
+fn without_tiny(x: f32) -> f32 {
+    if x.abs() < fault!(LeastDoubled: 2.0 * LEAST, else LEAST) { 0.0 } else { x }
+}
+
+/// Replaces weights that count as 0.
+pub fn drop_tiny(weights: &mut Elements<bf16>) {
+    fault!(TinyWeightsKept => return);
+    weights.change(|weight| {
+        let weight = without_tiny(weight.to_f32());
+        bf16::from_bits((weight.to_bits() >> 16) as u16)
+    });
+}
+
+/// The nearest brain float, ties to even, as a single; 0 where that counts as 0.
+#[inline(always)]
+fn round(x: f32) -> f32 {
+    /// Half a unit in the last place, less one.
+    const ALMOST_HALF: u32 = 0x7FFF;
+    let bits = x.to_bits();
+    let is_odd = bits >> 16 & 1;
+    let nearest = bits.wrapping_add(ALMOST_HALF + is_odd);
+    // Adding could make something else of a NaN, and its lower bits could be all that makes it one.
+    let nearest = if x.is_nan() { bits | 1 << 22 } else { nearest };
+    let rounded = f32::from_bits(nearest & 0xFFFF_0000);
+    fault!(TinyActivationsKept: rounded, else without_tiny(rounded))
+}
+
+/// Two inputs of a row as brain floats, the first in the upper half, as in a pair of weights.
+type Word = i32;
+
+/// Words of a cut.
+const WORDS: usize = CUT / PAIR;
+
+/// From a row's words of a cut to the next row's: not a power of two, so that rows do not compete for the same lines of the first-level cache.
+const STRIDE: usize = WORDS + LANES;
+
+/// A row between two cuts.
+type RowCut = [Word; STRIDE];
+
+/// The height of most tiles.
+const TILE_ROWS: usize = 12;
+
+/// Rows tile by tile, and the rows of a tile cut by cut.
+static ROUNDED: Buffers<RowCut> = Buffers::new();
+
+/// Rounded rows where they are singles.
+static SINGLES: Buffers<f32> = Buffers::new();
+
+/// Multiplies rows by brain floats. They are rounded once, for all threads.
+pub fn multiply(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
+    /// A bound to the memory that a long prompt takes.
+    const MOST_ROWS: usize = 8 * BLOCK_ROWS;
+    let (inputs, outputs) = (call.inputs, call.outputs);
+    for (x, out) in x.chunks(MOST_ROWS * inputs).zip(out.chunks_mut(MOST_ROWS * outputs)) {
+        let rows = out.len() / outputs;
+        if call.isa.has_brain_dots() {
+            let (height, cuts) = (rows.min(TILE_ROWS), inputs.div_ceil(CUT));
+            let tiles = rows.div_ceil(height);
+            ROUNDED.with(tiles * cuts * height, [0; STRIDE], |tiles| {
+                let most = rows_worth_sharing(height * inputs);
+                split_rows(tiles, cuts * height, most, &|first, tiles| {
+                    let x = x[first * height * inputs..].chunks(height * inputs);
+                    for (tile, x) in tiles.chunks_exact_mut(cuts * height).zip(x) {
+                        dispatch!(call.isa, _simd => round_rows(x, inputs, height, tile));
+                    }
+                });
+                call.split(&Pairs { weights, tiles, height, cuts, inputs }, out);
+            });
+        } else {
+            SINGLES.with(x.len(), 0.0, |rounded| {
+                split_rows(rounded, 1, rows_worth_sharing(1), &|first, rounded| {
+                    let x = &x[first..][..rounded.len()];
+                    dispatch!(call.isa, _simd => for (rounded, &x) in rounded.iter_mut().zip(x) {
+                        *rounded = round(x);
+                    });
+                });
+                chains(call, weights, rounded, out);
+            });
+        }
+    }
+}
+
+/// Rounds up to `height` rows.
+#[inline(always)]
+fn round_rows(x: &[f32], inputs: usize, height: usize, tile: &mut [RowCut]) {
+    for (r, x) in x.chunks_exact(inputs).enumerate() {
+        for (words, x) in tile[r..].iter_mut().step_by(height).zip(x.chunks(CUT)) {
+            let (pairs, rest) = x.as_chunks();
+            for (word, pair) in words.iter_mut().zip(pairs) {
+                *word = word_of(*pair);
+            }
+            if let [last] = rest {
+                words[pairs.len()] = word_of([*last, 0.0]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn word_of([first, second]: [f32; PAIR]) -> Word {
+    (round(first).to_bits() | round(second).to_bits() >> 16).cast_signed()
+}
+
+/// Weights times rows of words.
+struct Pairs<'a> {
+    weights: &'a Elements<bf16>,
+    tiles: &'a [RowCut],
+    /// Rows of a tile.
+    height: usize,
+    /// Cut pieces of a row.
+    cuts: usize,
+    inputs: usize,
+}
+
+/// Panels that rows pass together: those of a strip.
+const PANELS: usize = 2;
+
+/// Panels that one row takes at once: a single chain would wait for each instruction.
+const ROW_PANELS: usize = PANELS;
+
+/// Cuts that all rows take at once: with [`BLOCK_ROWS`] rows they fill half of a second-level cache of 1 MiB.
+const CUTS: usize = 6;
+
+/// Pairs of inputs with which a little of what is read next is asked for.
+const STEP: usize = 8;
+
+/// Bytes of a strip's pair.
+const PAIR_BYTES: usize = size_of::<<bf16 as Weight>::Strip>();
+
+/// Bytes that one prefetch brings.
+const CACHE_LINE: usize = 64;
+
+/// Sums of a block's rows between two cuts: they stay close together, where the rows of an output are far apart.
+type Sums = [[[f32; LANES]; PANELS]; BLOCK_ROWS];
+
+type LanesOf<D> = <<D as BrainDots>::Simd as Simd>::Lanes;
+
+impl Kernel for Pairs<'_> {
+    fn panel_bytes(&self) -> usize {
+        self.weights.panel_bytes()
+    }
+
+    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
+        let rows = out.len();
+        // Apart, since together in one function each would be slower.
+        match out {
+            [out] => {
+                dispatch_brain_dots!(isa, dots => self.one_row(dots, first_row, first_panel, out));
+            }
+            // To ask for all that is next with each tile would be too much at once, and a high tile stores its sums with each part.
+            out if rows < 16 => dispatch_brain_dots!(isa, dots => {
+                self.many_rows::<_, STEP>(dots, first_row, first_panel, out);
+            }),
+            out if rows < 48 => dispatch_brain_dots!(isa, dots => {
+                self.many_rows::<_, { 2 * STEP }>(dots, first_row, first_panel, out);
+            }),
+            out => dispatch_brain_dots!(isa, dots => {
+                self.many_rows::<_, WORDS>(dots, first_row, first_panel, out);
+            }),
+        }
+    }
+}
+
+impl Pairs<'_> {
+    /// A cut piece of the rows of a tile, from `row` on.
+    #[inline(always)]
+    fn rows(&self, row: usize, cut: usize) -> &[RowCut] {
+        let tile = &self.tiles[(row / self.height * self.cuts + cut) * self.height..];
+        &tile[row % self.height..self.height]
+    }
+
+    #[inline(always)]
+    fn inputs_of(&self, cut: usize) -> Range<usize> {
+        cut * CUT..self.inputs.min((cut + 1) * CUT)
+    }
+
+    /// A cut piece of `N` panels from `first` on.
+    #[inline(always)]
+    fn panels<const N: usize>(&self, first: usize, cut: usize) -> [Panel<'_, bf16>; N] {
+        let mut panels = [self.weights.panel(first); N];
+        for n in 0..N {
+            panels[n] = self.weights.panel(first + n).of_inputs(self.inputs_of(cut));
+        }
+        panels
+    }
+
+    #[inline(always)]
+    fn one_row<D: BrainDots>(&self, dots: D, row: usize, first_panel: usize, out: &mut [f32]) {
+        let tiles = (first_panel..).step_by(ROW_PANELS).zip(out.chunks_mut(ROW_PANELS * LANES));
+        for (panel, out) in tiles {
+            match out.len().div_ceil(LANES) {
+                ROW_PANELS => self.row_panels::<D, ROW_PANELS>(dots, row, panel, out),
+                _ => self.row_panels::<D, 1>(dots, row, panel, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn row_panels<D: BrainDots, const N: usize>(
+        &self,
+        dots: D,
+        row: usize,
+        panel: usize,
+        out: &mut [f32],
+    ) {
+        let simd = dots.simd();
+        let mut totals = [simd.splat(0.0); N];
+        for cut in 0..self.cuts {
+            let row = self.rows(row, cut).first_chunk::<1>().expect("the row");
+            let panels = self.panels::<N>(panel, cut);
+            let strips = panels[0].strips();
+            let mut sums = [[simd.splat(0.0); N]; 1];
+            for start in (0..strips.len()).step_by(STEP) {
+                for line in (0..STEP * PAIR_BYTES).step_by(CACHE_LINE) {
+                    simd.prefetch_ahead(strips, start * PAIR_BYTES + READ_AHEAD + line);
+                }
+                chain(dots, start..strips.len().min(start + STEP), row, panels, &mut sums);
+            }
+            for n in 0..N {
+                totals[n] = if cut == 0 { sums[0][n] } else { totals[n] + sums[0][n] };
+            }
+        }
+        for n in 0..N {
+            write(totals[n], &mut out[n * LANES..]);
+        }
+    }
+
+    /// Between two cuts each strip passes over all rows.
+    #[inline(always)]
+    fn many_rows<D: BrainDots, const PART: usize>(
+        &self,
+        dots: D,
+        first_row: usize,
+        first_panel: usize,
+        out: &mut [&mut [f32]],
+    ) {
+        let panels = out[0].len().div_ceil(LANES);
+        let mut sums = [[[0.0; LANES]; PANELS]; BLOCK_ROWS];
+        for group in (0..self.cuts).step_by(CUTS) {
+            let end = self.cuts.min(group + CUTS);
+            for panel in (0..panels).step_by(PANELS) {
+                for cut in group..end {
+                    let (next_panel, next_cut) =
+                        if cut + 1 < end { (panel, cut + 1) } else { (panel + PANELS, group) };
+                    let mut tiles = Tiles {
+                        pairs: self,
+                        first_row,
+                        first_panel,
+                        panel,
+                        cut,
+                        begin: match cut {
+                            0 => Begin::AtZero,
+                            cut if cut == group => Begin::FromOut,
+                            _ => Begin::FromSums,
+                        },
+                        ends: cut + 1 == end,
+                        sums: &mut sums,
+                        next_panels: first_panel + next_panel..first_panel + next_panel + PANELS,
+                        next_inputs: self.inputs_of(next_cut),
+                    };
+                    match panels - panel {
+                        1 => tiles.run::<D, 1, PART>(dots, out),
+                        _ => tiles.run::<D, PANELS, PART>(dots, out),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All rows times some panels between two cuts.
+struct Tiles<'a> {
+    pairs: &'a Pairs<'a>,
+    first_row: usize,
+    /// The panel that begins the outputs.
+    first_panel: usize,
+    /// The first of these panels, counted from there.
+    panel: usize,
+    cut: usize,
+    begin: Begin,
+    /// Whether the sums go to the output.
+    ends: bool,
+    sums: &'a mut Sums,
+    /// What is read next.
+    next_panels: Range<usize>,
+    next_inputs: Range<usize>,
+}
+
+impl Tiles<'_> {
+    /// Asks for what is read next with every `PART` pairs of a tile.
+    #[inline(always)]
+    fn run<D: BrainDots, const N: usize, const PART: usize>(
+        &mut self,
+        dots: D,
+        out: &mut [&mut [f32]],
+    ) {
+        let panels = self.pairs.panels::<N>(self.first_panel + self.panel, self.cut);
+        let mut row = 0;
+        while row < out.len() {
+            let rows = self.pairs.rows(self.first_row + row, self.cut);
+            row += match rows.len().min(out.len() - row) {
+                TILE_ROWS.. => self.tile::<D, N, PART, TILE_ROWS>(dots, rows, panels, row, out),
+                8.. => self.tile::<D, N, PART, 8>(dots, rows, panels, row, out),
+                4.. => self.tile::<D, N, PART, 4>(dots, rows, panels, row, out),
+                2.. => self.tile::<D, N, PART, 2>(dots, rows, panels, row, out),
+                _ => self.tile::<D, N, PART, 1>(dots, rows, panels, row, out),
+            };
+        }
+    }
+
+    /// The first `R` rows, which are those from `first` on of the output; `R`.
+    #[inline(always)]
+    fn tile<D: BrainDots, const N: usize, const PART: usize, const R: usize>(
+        &mut self,
+        dots: D,
+        rows: &[RowCut],
+        panels: [Panel<bf16>; N],
+        first: usize,
+        out: &mut [&mut [f32]],
+    ) -> usize {
+        let simd = dots.simd();
+        let rows = rows.first_chunk::<R>().expect("the tile's rows");
+        let (pairs, all) = (panels[0].pairs(), panels[0].pairs() * out.len());
+        let mut sums = [[simd.splat(0.0); N]; R];
+        if PART == WORDS {
+            self.prefetch(simd, first * pairs, R * pairs, all);
+            chain(dots, 0..pairs, rows, panels, &mut sums);
+        } else {
+            for start in (0..pairs).step_by(PART) {
+                let end = pairs.min(start + PART);
+                self.prefetch(simd, first * pairs + R * start, R * (end - start), all);
+                chain(dots, start..end, rows, panels, &mut sums);
+            }
+        }
+        let (out, kept) = (&mut out[first..], &mut self.sums[first..]);
+        for r in 0..R {
+            for n in 0..N {
+                let (out, kept) = (&mut out[r][(self.panel + n) * LANES..], &mut kept[r][n]);
+                let sum = match self.begin {
+                    Begin::AtZero => sums[r][n],
+                    Begin::FromOut => read(simd, out) + sums[r][n],
+                    Begin::FromSums => simd.load(kept) + sums[r][n],
+                };
+                if self.ends {
+                    write(sum, out);
+                } else {
+                    sum.store(kept);
+                }
+            }
+        }
+        R
+    }
+
+    /// Brings what is read next near, a part with each tile or each of its steps: `done` of `all` pairs of a panel were multiplied before the
+    /// `more` of this part.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, simd: S, done: usize, more: usize, all: usize) {
+        for panel in self.next_panels.clone() {
+            let inputs = self.next_inputs.clone();
+            self.pairs.weights.prefetch(simd, panel, inputs, done..done + more, all);
+        }
+    }
+}
+
+/// Continues the chains in `sums` over some pairs of inputs.
+#[inline(always)]
+fn chain<D: BrainDots, const N: usize, const R: usize>(
+    dots: D,
+    pairs: Range<usize>,
+    rows: &[RowCut; R],
+    panels: [Panel<bf16>; N],
+    sums: &mut [[LanesOf<D>; N]; R],
+) {
+    let simd = dots.simd();
+    assert!(pairs.end <= WORDS);
+    for n in 0..N {
+        assert!(pairs.end <= panels[n].pairs());
+    }
+    let mut local = *sums;
+    for pair in pairs {
+        let mut weights = [simd.splat_words(0); N];
+        for n in 0..N {
+            weights[n] = dots.load_pairs(panels[n].pair(pair));
+        }
+        for r in 0..R {
+            let activations = simd.splat_words(rows[r][pair]);
+            for n in 0..N {
+                local[r][n] = dots.add_products(local[r][n], weights[n], activations);
+            }
+        }
+    }
+    *sums = local;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linear::{Activations, Matrix, WeightFormat, blocks, linear};
+
+    /// Every upper half, with the lower halves next to where rounding changes.
+    fn singles() -> impl Iterator<Item = f32> {
+        let lower = [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF];
+        let upper = 0..=u32::from(u16::MAX);
+        upper.flat_map(move |upper| lower.map(|lower| f32::from_bits(upper << 16 | lower)))
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_nearest_and_tiny_ones_are_dropped() {
+        for x in singles() {
+            let (rounded, nearest) = (round(x), bf16::from_f32(x).to_f32());
+            if x.is_nan() {
+                assert!(rounded.is_nan(), "{:x}", x.to_bits());
+                assert_eq!(rounded.to_bits() & 0xFFFF, 0);
+            } else if nearest.abs() < 2.0_f32.powi(-55) {
+                assert_eq!(rounded, 0.0);
+            } else {
+                assert_eq!(rounded.to_bits(), nearest.to_bits(), "{:x}", x.to_bits());
+            }
+        }
+        let least = 2.0_f32.powi(-55);
+        assert_eq!(
+            [round(least), round(least.next_down()), round(least * 0.99)],
+            [least, least, 0.0]
+        );
+    }
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 8
+        };
+        // From 2^-71 to 1, of either sign.
+        let number = |bits: u32| f32::from_bits(bits << 8 & 0x807F_FFFF | (56 + bits % 71) << 23);
+        (0..count).map(|_| number(next())).collect()
+    }
+
+    #[test]
+    fn every_way_gives_the_chains_of_rounded_numbers() {
+        let rounded = |values: &[f32]| values.iter().map(|&x| round(x)).collect::<Vec<_>>();
+        for (outputs, inputs) in [(5, 3), (33, 7), (70, 513), (17, 6 * CUT + 2)] {
+            let weights = blocks::encode(WeightFormat::Bf16, &numbers(outputs * inputs, 1));
+            let mut matrix = Matrix::from_le_bytes(WeightFormat::Bf16, outputs, inputs, &weights);
+            let plain = Matrix::from_f32(outputs, inputs, &rounded(&matrix.to_rows()));
+            matrix.set_activations(Activations::Bf16);
+            assert_eq!(matrix.to_rows(), plain.to_rows());
+            for rows in [1, 2, 3, 13, 16, 39, 48, 145] {
+                let x = numbers(rows * inputs, 2);
+                let of = |isa, matrix: &Matrix, x: &[f32]| {
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    linear(isa, x, matrix, None, &mut out);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                let expected = of(Isa::best(), &plain, &rounded(&x));
+                assert_ne!(expected, of(Isa::best(), &plain, &x));
+                for isa in Isa::available_for_integers() {
+                    assert_eq!(of(isa, &matrix, &x), expected, "{isa} {rows} {outputs} {inputs}");
+                }
+            }
+        }
+    }
+}

@@ -51,6 +51,7 @@ pub const OPS: &[Op] = &[
     linear::F32,
     linear::F16,
     linear::BF16,
+    linear::BF16_BF16,
     linear::Q8_0,
     linear::Q8_0_INT8,
     linear::Q4_0,

@@ -38,6 +38,17 @@ pub fn dot(isa: Isa) -> f64 {
     operations as f64 / seconds
 }
 
+/// Operations per second of products of brain floats that never leave the registers; as [`multiply_add`] without an instruction for them.
+pub fn brain_dot(isa: Isa) -> f64 {
+    const ITERATIONS: usize = 200_000;
+    let (operations, seconds) = on_every_thread(|_| {
+        let (operations, sum) = peak::brain_dot(isa, ITERATIONS);
+        black_box(sum);
+        operations
+    });
+    operations as f64 / seconds
+}
+
 /// Bytes per second of reading `x`, each thread its own stretch, in the way that is fastest here.
 pub fn read(isa: Isa, x: &[f32]) -> f64 {
     peak::Order::ALL.map(|order| read_in(isa, x, order)).into_iter().fold(0.0, f64::max)

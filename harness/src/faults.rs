@@ -1,7 +1,7 @@
 //! Seeded faults: realistic bugs, switched on one at a time, each of which the gate must catch.
 //!
 //! A lane fault is an instruction set with one wrong verb, on which every operation runs unchanged; an operation's or a state's is a
-//! wrong twin in the [table of functions](Kernels); a line is one of fifteen wrong lines where nothing can be put between; a judge's
+//! wrong twin in the [table of functions](Kernels); a line is one of eighteen wrong lines where nothing can be put between; a judge's
 //! is a wrong comparator, bound or generator in the place of [`Judges`].
 
 use lfm2_kernels::Isa;
@@ -97,6 +97,14 @@ impl Fault {
         matches!(self.kind, Kind::Judges(_))
     }
 
+    /// Whether there is what it makes wrong on `isa`.
+    pub fn exists_on(&self, isa: Isa) -> bool {
+        match self.kind {
+            Kind::Lanes(fault) => fault.exists_on(isa),
+            _ => true,
+        }
+    }
+
     /// Whether it may live in `op`.
     pub fn lives_in(&self, op: &Op) -> bool {
         self.ops.is_empty() || self.ops.contains(&op.name)
@@ -181,6 +189,11 @@ fn of_lanes(fault: LaneFault) -> Fault {
         LaneFault::ShiftDropsTheSign => ("lanes: shift drops the sign", Class::Formula),
         LaneFault::ShiftStopsShort => ("lanes: shift stops a bit short", Class::Indexing),
         LaneFault::WordsReadUnsigned => ("lanes: words read unsigned", Class::Formula),
+        LaneFault::BrainDotsSwapProducts => ("lanes: brain dots swap products", Class::Order),
+        LaneFault::BrainDotsAddProducts => ("lanes: brain dots add products first", Class::Order),
+        LaneFault::BrainDotsFlushSubnormals => {
+            ("lanes: brain dots flush subnormals", Class::Precision)
+        }
     };
     let equivalent = match fault {
         LaneFault::TailFilledWithOnes => {
@@ -191,6 +204,9 @@ fn of_lanes(fault: LaneFault) -> Fault {
         }
         LaneFault::SubtractAddsNegative => Some("a - b and a + (-b) differ in the sign of NaN"),
         LaneFault::LoadCopies => Some("the bits are the same"),
+        LaneFault::BrainDotsFlushSubnormals => {
+            Some("no factor is below 2^-55, so neither factors nor sums are subnormal")
+        }
         _ => None,
     };
     // Operations with the verb: all that have it would take minutes.
@@ -210,6 +226,9 @@ fn of_lanes(fault: LaneFault) -> Fault {
             &["linear_q4_0_int8", "linear_q6_k_int8"]
         }
         LaneFault::ShiftDropsTheSign => &["linear_q6_k_int8"],
+        LaneFault::BrainDotsSwapProducts
+        | LaneFault::BrainDotsAddProducts
+        | LaneFault::BrainDotsFlushSubnormals => operations::BRAIN,
         LaneFault::ShiftStopsShort => &["linear_q5_1_int8", "linear_q4_k"],
         LaneFault::TailFilledWithOnes
         | LaneFault::TailReadShort
@@ -251,6 +270,15 @@ fn of_line(line: Line) -> Fault {
         Line::RouterSoftmax => ("router takes a softmax", Class::Formula, EXPERTS),
         Line::ExpertRowsRotated => ("expert's rows go to each other", Class::Indexing, EXPERTS),
         Line::ExpertOverwrites => ("the last expert overwrites", Class::Accumulator, EXPERTS),
+        Line::TinyActivationsKept => {
+            ("tiny activations are not dropped", Class::Precision, operations::BRAIN)
+        }
+        Line::TinyWeightsKept => {
+            ("tiny weights are not dropped", Class::Precision, operations::BRAIN)
+        }
+        Line::LeastDoubled => {
+            ("numbers count as tiny too early", Class::Precision, operations::BRAIN)
+        }
     };
     Fault { name, class, ops, equivalent: None, kind: Kind::Line(line) }
 }

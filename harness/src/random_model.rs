@@ -22,7 +22,7 @@ pub struct RandomModel {
     pub config: Config,
     /// In what the weights are stored.
     pub format: WeightFormat,
-    /// How quantised weights meet activations.
+    /// How weights meet activations.
     pub activations: Activations,
     /// From what the weights are made.
     pub seed: u64,

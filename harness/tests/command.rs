@@ -473,6 +473,17 @@ fn activations_change_quantised_weights_alone_and_are_named() {
 }
 
 #[test]
+fn golden_rounds_activations_where_weights_are_bf16() {
+    let (rounded, plain) = (model("bf16-theta1e7"), model("tied-gqa2"));
+    let mode = ["--activations", "bf16", "--isa", "scalar", "--json"];
+    let report = json(&[&["golden", text(&rounded)][..], &mode].concat());
+    assert_eq!(report["results"][0]["activations"], "bf16");
+    assert_eq!(report["passed"], true);
+    let arguments = [&["golden", text(&plain)][..], &mode].concat();
+    refused(&arguments, &["f32 weights", "bf16 activations"]);
+}
+
+#[test]
 fn inspect_shows_what_a_file_holds() {
     let path = gguf("tiny-q4_k_m.gguf");
     let report = json(&["inspect", text(&path), "--activations", "int8", "--json"]);
@@ -496,6 +507,9 @@ fn inspect_shows_what_a_file_holds() {
     assert_eq!(norm["kernel"], "widened to f32");
     assert!(printed(&["inspect", text(&path)]).contains("linear, f32 activations"));
     assert!(printed(&["inspect", text(&model("tied-gqa2"))]).contains("conv_L_cache"));
+    let with_bf16 = |name| printed(&["inspect", text(&model(name)), "--activations", "bf16"]);
+    assert!(with_bf16("bf16-theta1e7").contains("linear, bf16 activations"));
+    assert!(!with_bf16("tied-gqa2").contains("linear, bf16 activations"));
     refused(&["inspect", "/no/such/file"], &["/no/such/file"]);
     refused(&["inspect", text(&gguf("yardstick.json"))], &["yardstick.json", "expected \"GGUF\""]);
 }

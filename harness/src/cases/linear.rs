@@ -7,11 +7,13 @@ use super::{
 };
 use crate::buffer::Input;
 use crate::data::Data;
-use crate::fill::Fill;
+use crate::fill::{Fill, power_of_two};
 use crate::golden::block_format;
 use crate::kernels::Kernels;
 use crate::oracle::blocks::{self, Run};
-use crate::oracle::expected::{Expected, expected_linear, expected_quantised_linear};
+use crate::oracle::expected::{
+    Expected, expected_brain_linear, expected_linear, expected_quantised_linear,
+};
 use crate::plan::Check;
 
 const DIMENSIONS: &[Dimension] = &[
@@ -35,6 +37,17 @@ const fn op(
 pub const F32: Op = op("linear_f32", "f32", |shape, data| make(WeightFormat::F32, shape, data));
 pub const F16: Op = op("linear_f16", "f16", |shape, data| make(WeightFormat::F16, shape, data));
 pub const BF16: Op = op("linear_bf16", "bf16", |shape, data| make(WeightFormat::Bf16, shape, data));
+
+/// Both factors of a product are brain floats.
+pub const BF16_BF16: Op = Op {
+    fixed_shapes: || {
+        let mut shapes = fixed_shapes();
+        // More cuts than rows take at once.
+        shapes.extend([[1, 6 * 256 + 5, 34, 1], [13, 6 * 256 + 5, 34, 1]].map(Shape::from));
+        shapes
+    },
+    ..op("linear_bf16_bf16", "bf16_bf16", make_brain)
+};
 
 /// Quantised weights, whose rows are whole blocks.
 macro_rules! of_blocks {
@@ -181,20 +194,35 @@ struct Linear {
 }
 
 fn make(format: WeightFormat, shape: &Shape, data: Data) -> Box<dyn Case> {
+    Box::new(linear(format, shape, data, 1.0))
+}
+
+/// Where numbers are small, half are moved to both sides of 2^-55, below which they count as 0.
+fn make_brain(shape: &Shape, data: Data) -> Box<dyn Case> {
+    let factor = if data.fill == Fill::Subnormal { power_of_two(40) } else { 1.0 };
+    let plain = linear(WeightFormat::Bf16, shape, data, factor);
+    Box::new(Linear { activations: Activations::Bf16, ..plain })
+}
+
+/// Weights that are stored one by one, and rows; each number times `factor`.
+fn linear(format: WeightFormat, shape: &Shape, data: Data, factor: f32) -> Linear {
     let [rows, inputs, outputs, bias] = shape.sizes();
-    let weights = Weights::new(format, &data.factors("weight", outputs * inputs));
-    Box::new(Linear {
-        x: data.values("x", rows * inputs),
+    let weights = data.factors("weight", outputs * inputs);
+    let weights: Vec<f32> = weights.iter().map(|weight| weight * factor).collect();
+    let mut x = data.unsealed("x", rows * inputs);
+    x.iter_mut().for_each(|x| *x *= factor);
+    Linear {
+        x: x.seal(),
         rows,
         outputs,
         inputs,
         format,
         activations: Activations::F32,
-        weights,
+        weights: Weights::new(format, &weights),
         runs: None,
         bias: (bias == 1).then(|| data.values("bias", outputs)),
         data,
-    })
+    }
 }
 
 fn make_of_blocks(
@@ -257,7 +285,7 @@ impl Case for Linear {
             (kernels.linear)(isa, x, &weight, self.bias.as_deref(), out);
         }
         let mut outputs = vec![Output::new("out", out)];
-        if self.activations == Activations::Int8 {
+        if self.activations != Activations::F32 {
             outputs.extend(isa.without_dots().into_iter().flat_map(|isa| self.run(kernels, isa)));
         }
         outputs
@@ -266,7 +294,9 @@ impl Case for Linear {
     fn other_way(&self) -> &'static str {
         match self.activations {
             Activations::F32 => "one row at a time",
-            Activations::Int8 => "one row at a time, or without instructions for dot products",
+            Activations::Int8 | Activations::Bf16 => {
+                "one row at a time, or without instructions for dot products"
+            }
         }
     }
 
@@ -275,9 +305,11 @@ impl Case for Linear {
             return vec![Vec::new()];
         }
         let bias = self.bias.as_deref();
-        vec![match &self.runs {
-            Some(runs) => expected_quantised_linear(&self.x, self.rows, runs, bias),
-            None => expected_linear(&self.x, self.rows, &self.weights.widened, bias),
+        let widened = &self.weights.widened;
+        vec![match (&self.runs, self.activations) {
+            (Some(runs), _) => expected_quantised_linear(&self.x, self.rows, runs, bias),
+            (_, Activations::Bf16) => expected_brain_linear(&self.x, self.rows, widened, bias),
+            _ => expected_linear(&self.x, self.rows, widened, bias),
         }]
     }
 }

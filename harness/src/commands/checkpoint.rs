@@ -49,7 +49,7 @@ impl Checkpoint {
         }
     }
 
-    /// Loads the model, or makes the preset's weights, for quantised weights to meet activations that way.
+    /// Loads the model, or makes the preset's weights, for weights to meet activations that way.
     pub fn load(&self, activations: Activations) -> Result<Model, Failure> {
         let mut bar = None;
         let report = |done, all| {

@@ -114,12 +114,18 @@ mod seeded {
         // Faults make operations panic: what they say is not wanted.
         panic::set_hook(Box::new(|_| ()));
         let watchdog = Watchdog::start(Duration::from_secs(arguments.timeout));
-        let on = |fault: &Fault| if fault.is_of_the_gate() { 1 } else { isas.len() };
-        let bar = progress::bar("faults", "runs", faults.iter().map(on).sum());
+        let on = |fault: &Fault| -> Vec<Isa> {
+            let of = if fault.is_of_the_gate() { &isas[isas.len() - 1..] } else { &isas[..] };
+            of.iter().copied().filter(|isa| fault.exists_on(*isa)).collect()
+        };
+        let runs = faults.iter().map(|fault| on(fault).len()).sum();
+        if runs == 0 {
+            return Err("no such fault exists on these instruction sets".into());
+        }
+        let bar = progress::bar("faults", "runs", runs);
         let mut results = Vec::new();
         for fault in &faults {
-            let isas = if fault.is_of_the_gate() { &isas[isas.len() - 1..] } else { &isas[..] };
-            for &isa in isas {
+            for isa in on(fault) {
                 bar.set_message(fault.name);
                 let name = format!("with the fault {:?} on {isa}", fault.name);
                 witness::announce_circumstances(&name);
@@ -196,8 +202,14 @@ mod seeded {
         text += "\n";
         for fault in faults {
             text += &format!("{:width$}", fault.name);
-            for row in of(fault) {
-                text += &format!("  {:30}", cell(row));
+            let rows = of(fault);
+            if fault.is_of_the_gate() {
+                text += &format!("  {:30}", cell(rows[0]));
+            } else {
+                for isa in isas {
+                    let row = rows.iter().find(|row| row.isa == Some(isa.name()));
+                    text += &format!("  {:30}", row.map_or("-".into(), |row| cell(row)));
+                }
             }
             text.truncate(text.trim_end().len());
             text += "\n";

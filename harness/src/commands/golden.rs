@@ -16,9 +16,9 @@ Examples:
   lfm2 golden F.gguf --golden G.safetensors --activations f32
 
 Columns:
-  activations  f32 as they are, int8 quantised in blocks of 32
+  activations  f32 as they are, int8 quantised in blocks of 32, bf16 rounded to brain floats
   nmse f64     sum((ours - golden)^2) / sum(golden^2) for PyTorch's 64-bit logits: at most the bound
-  bound        1e-11; with int8 activations 1.1 times what llama.cpp reaches on that file
+  bound        1e-11; with int8 activations 1.1 times what llama.cpp reaches on that file; with bf16 activations 1e-3
   nmse f32     the same for its 32-bit logits, which have errors of their own
   max          the largest absolute difference
   argmax       positions whose most likely token is that of the 64-bit logits: with f32 activations all must be
@@ -41,7 +41,7 @@ pub struct GoldenArguments {
     /// What llama.cpp reaches on the files, which bounds the errors of int8 activations [default: yardstick.json beside the golden file]
     #[arg(long, value_name = "FILE")]
     yardstick: Option<PathBuf>,
-    /// How quantised weights meet activations [default: f32, and int8 where a yardstick bounds its errors]
+    /// How weights meet activations [default: f32, and int8 where a yardstick bounds its errors]
     #[arg(long, value_name = "TYPE")]
     activations: Option<ActivationsName>,
     /// Instruction sets to run, with commas between them [default: all that this CPU has]

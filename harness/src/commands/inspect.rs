@@ -32,7 +32,7 @@ pub struct InspectArguments {
     /// The instruction set that would be used [default: this CPU's best]
     #[arg(long, value_name = "ISA")]
     isa: Option<Isa>,
-    /// How quantised weights would meet activations
+    /// How weights would meet activations
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     activations: ActivationsName,
     /// Print JSON instead of text
@@ -252,10 +252,12 @@ fn kernel(
     activations: Activations,
 ) -> Option<&'static str> {
     let is_matrix = shape.len() > 1 && !name.ends_with("conv.conv.weight");
-    Some(match (is_matrix, format?.is_quantised(), activations) {
-        (false, ..) => "widened to f32",
-        (true, true, Activations::Int8) => "linear, int8 activations",
-        (true, ..) => "linear, f32 activations",
+    let meets = format?.meets(activations);
+    Some(match activations {
+        _ if !is_matrix => "widened to f32",
+        Activations::Int8 if meets => "linear, int8 activations",
+        Activations::Bf16 if meets => "linear, bf16 activations",
+        _ => "linear, f32 activations",
     })
 }
 

@@ -29,9 +29,9 @@ pub struct Settings {
     /// In what keys and values are kept
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     kv: KeyValue,
-    /// How quantised weights meet activations: f32 as they are, int8 quantised in blocks of 32, which is faster
+    /// How weights meet activations: f32 as they are, int8 quantised in blocks of 32, bf16 rounded to brain floats, which are faster
     ///
-    /// Weights that are not quantised always meet them as they are.
+    /// int8 is for quantised weights, bf16 for weights that are brain floats; others meet activations as they are.
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     activations: ActivationsName,
 }
@@ -87,6 +87,7 @@ impl From<KeyValue> for CacheElement {
 pub enum ActivationsName {
     F32,
     Int8,
+    Bf16,
 }
 
 impl From<ActivationsName> for Activations {
@@ -94,6 +95,7 @@ impl From<ActivationsName> for Activations {
         match name {
             ActivationsName::F32 => Self::F32,
             ActivationsName::Int8 => Self::Int8,
+            ActivationsName::Bf16 => Self::Bf16,
         }
     }
 }
@@ -139,7 +141,7 @@ impl Settings {
         self.kv.name()
     }
 
-    /// How quantised weights meet activations.
+    /// How weights meet activations.
     pub fn activations(&self) -> Activations {
         self.activations.into()
     }

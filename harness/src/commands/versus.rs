@@ -64,7 +64,7 @@ pub struct VersusArguments {
     /// In what we keep keys and values: llama.cpp's own default is f16
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv: KeyValue,
-    /// How our quantised weights meet activations: llama.cpp always quantises them
+    /// How our weights meet activations: llama.cpp always quantises them for quantised weights, and rounds them for bf16 ones
     #[arg(long, value_name = "TYPE", default_value = "int8")]
     activations: ActivationsName,
     /// Print JSON instead of text
@@ -152,6 +152,7 @@ enum Verdict {
 struct Ceilings {
     multiply_add: f64,
     dot: f64,
+    brain_dot: f64,
     read: f64,
 }
 
@@ -299,11 +300,13 @@ impl Ours {
     /// cached, once for each call.
     fn limit(&self, task: Task, ceilings: Ceilings) -> f64 {
         let Self { model, .. } = self;
-        let head = model.head();
-        let has_dots = head.format().is_quantised() && head.activations() == Activations::Int8;
+        let linear_peak = match model.head().activations() {
+            Activations::F32 => ceilings.multiply_add,
+            Activations::Int8 => ceilings.dot,
+            Activations::Bf16 => ceilings.brain_dot,
+        };
         let call = |context: usize, rows: usize| {
             let Operations { linear, attention } = model.config().operations(context, rows);
-            let linear_peak = if has_dots { ceilings.dot } else { ceilings.multiply_add };
             let cached = bytes_of(self.element) * model.config().cached(context + rows);
             let bytes = model.bytes() + cached;
             let computing = linear as f64 / linear_peak + attention as f64 / ceilings.multiply_add;
@@ -319,6 +322,7 @@ impl Ceilings {
         Self {
             multiply_add: ceiling::multiply_add(isa),
             dot: ceiling::dot(isa),
+            brain_dot: ceiling::brain_dot(isa),
             read: ceiling::read(isa, memory),
         }
     }
@@ -328,6 +332,7 @@ impl Ceilings {
         Self {
             multiply_add: of(|ceilings| ceilings.multiply_add),
             dot: of(|ceilings| ceilings.dot),
+            brain_dot: of(|ceilings| ceilings.brain_dot),
             read: of(|ceilings| ceilings.read),
         }
     }
@@ -419,7 +424,7 @@ mod tests {
     use super::*;
 
     const TASK: Task = Task { depth: 0, prompt: 0, generate: 10 };
-    const CEILINGS: Ceilings = Ceilings { multiply_add: 1.0, dot: 1.0, read: 1.0 };
+    const CEILINGS: Ceilings = Ceilings { multiply_add: 1.0, dot: 1.0, brain_dot: 1.0, read: 1.0 };
 
     fn compared(ours: &[f64], theirs: &[f64]) -> Comparison {
         let times = Times { ours: ours.to_vec(), theirs: theirs.to_vec() };

@@ -30,6 +30,8 @@ const Q4_K: &[&str] = &["linear_q4_k_int8", "embedding_q4_k"];
 const Q5_K: &[&str] = &["linear_q5_k", "embedding_q5_k"];
 const Q6_K: &[&str] = &["linear_q6_k_int8", "embedding_q6_k"];
 
+pub const BRAIN: &[&str] = &["linear_bf16_bf16"];
+
 const EMBEDDING: &[&str] = &["embedding_f32", "embedding_f16", "embedding_bf16"];
 const NORM: &[&str] = &["rms_norm"];
 const SOFTMAX: &[&str] = &["softmax", "exp"];
@@ -69,6 +71,11 @@ pub const FAULTS: &[Fault] = &[
     fault("linear row nine is row eight", Class::Indexing, LINEAR, Kernels { linear: ninth_row, ..OURS }),
     fault("linear threads leave a seam", Class::Threads, LINEAR, Kernels { linear: seam, ..OURS }),
     fault("linear returns what was there", Class::Trivial, LINEAR, Kernels { linear: |_, _, _, _, _| reach(), ..OURS }),
+
+    fault("brain floats are cut", Class::Precision, BRAIN, Kernels { linear: |isa, x, weight, bias, out| changed(isa, x, weight, bias, out, |bits| bits & 0xFFFF_0000), ..OURS }),
+    fault("brain floats round ties up", Class::Precision, BRAIN, Kernels { linear: |isa, x, weight, bias, out| changed(isa, x, weight, bias, out, |bits| (bits + 0x8000) & 0xFFFF_0000), ..OURS }),
+    fault("pairs of activations change places", Class::Indexing, BRAIN, Kernels { linear: swapped_pairs, ..OURS }),
+    fault("activations of the neighbouring pair", Class::Indexing, BRAIN, Kernels { linear: next_pair, ..OURS }),
 
     fault("nibbles change places", Class::Indexing, Q4_0, Kernels { pack: swapped_nibbles, ..OURS }),
     fault("a block has its neighbour's scale", Class::Indexing, Q8_0, Kernels { pack: neighbours_scale, ..OURS }),
@@ -322,6 +329,45 @@ fn rows_add_up(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: 
         reach();
         out[i] += out[i - outputs];
     }
+}
+
+/// Takes other bits for those of a finite activation.
+fn changed(
+    isa: Isa,
+    x: &[f32],
+    weight: &Matrix,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    change: impl Fn(u32) -> u32,
+) {
+    let change = |x: &f32| if x.is_finite() { f32::from_bits(change(x.to_bits())) } else { *x };
+    let changed: Vec<f32> = x.iter().map(change).collect();
+    if changed != x {
+        reach();
+    }
+    ops::linear(isa, &changed, weight, bias, out);
+}
+
+fn swapped_pairs(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    let mut x = x.to_vec();
+    for row in x.chunks_exact_mut(weight.inputs()) {
+        for pair in row.as_chunks_mut::<2>().0 {
+            reach();
+            pair.swap(0, 1);
+        }
+    }
+    ops::linear(isa, &x, weight, bias, out);
+}
+
+fn next_pair(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    let mut x = x.to_vec();
+    for row in x.chunks_exact_mut(weight.inputs()) {
+        if row.len() > 2 {
+            reach();
+            row.rotate_left(2);
+        }
+    }
+    ops::linear(isa, &x, weight, bias, out);
 }
 
 fn bias_twice(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {

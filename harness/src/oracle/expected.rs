@@ -80,6 +80,22 @@ pub fn expected_linear(
     )
 }
 
+/// Expects [`ops::linear`] of [`ops::brain_float`]s.
+pub fn expected_brain_linear(
+    x: &[f32],
+    rows: usize,
+    weight: &[f32],
+    bias: Option<&[f32]>,
+) -> Vec<Expected> {
+    let brain_floats = |values: &[f32]| widen(values).into_iter().map(ops::brain_float).collect();
+    let (x, weight): (Vec<f64>, Vec<f64>) = (brain_floats(x), brain_floats(weight));
+    let bias = bias.map(widen);
+    join(
+        ops::linear(&x, rows, &weight, bias.as_deref()),
+        bound::linear(&x, rows, &weight, bias.as_deref()),
+    )
+}
+
 /// Expects a linear layer of quantised weights and [`ops::quantised_activations`]: `weight` has the runs of each output.
 pub fn expected_quantised_linear(
     x: &[f32],

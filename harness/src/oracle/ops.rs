@@ -94,6 +94,22 @@ pub fn quantised_terms(weights: &[Run], activations: &[(f64, Vec<i32>)]) -> Vec<
     terms
 }
 
+/// The nearest number of eight significant bits, ties to even: 0 where its magnitude is below 2^-55, and infinity where it is 2^128 or more.
+pub fn brain_float(x: f64) -> f64 {
+    let power = |exponent| 2.0_f64.powi(exponent);
+    if x.abs() < power(-56) {
+        return 0.0;
+    }
+    let exponent = (x.to_bits() >> 52 & 0x7FF) as i32 - 1023;
+    let spacing = power(exponent - 7);
+    let nearest = (x / spacing).round_ties_even() * spacing;
+    match nearest.abs() {
+        magnitude if magnitude < power(-55) => 0.0,
+        magnitude if magnitude >= power(128) => f64::INFINITY.copysign(nearest),
+        _ => nearest,
+    }
+}
+
 /// The angle of every pair at every position: `[T]` positions to `[T, head_dim / 2]` angles.
 ///
 /// `inverse_frequency[i] = 1 / theta^(2i / head_dim)` and `position * inverse_frequency` are
@@ -536,6 +552,23 @@ mod tests {
             [7.0, 4.0, -2.0, -0.5]
         );
         assert_eq!(linear(&[1.0, 2.0, 3.0], 1, &weight, Some(&[10.0, 20.0])), [17.0, 24.0]);
+    }
+
+    #[test]
+    fn brain_floats_by_hand() {
+        // 2^-7 apart from 1 on, 2^-8 below.
+        let steps = |count: f64| 1.0 + count / 128.0;
+        let found = [0.5, 0.501, 1.499, 1.5, -0.25].map(|count| brain_float(steps(count)));
+        assert_eq!(found, [steps(0.0), steps(1.0), steps(1.0), steps(2.0), steps(0.0)]);
+        assert_eq!(brain_float(-3.0 - 1.0 / 128.0), -3.0);
+        let least = 2.0_f64.powi(-55);
+        assert_eq!([least, -least * 0.999, least * 0.998].map(brain_float), [least, -least, 0.0]);
+        assert_eq!(brain_float(0.0), 0.0);
+        assert_eq!(
+            [3.3e38, 3.4e38, -3.4e38].map(brain_float),
+            [brain_float(3.3e38), f64::INFINITY, f64::NEG_INFINITY]
+        );
+        assert!(brain_float(3.3e38) < 3.4e38 && brain_float(f64::NAN).is_nan());
     }
 
     #[test]

@@ -67,7 +67,11 @@ pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
 
 /// The logits of every position, in one call.
 fn whole(folder: &Path, coverage: &Coverage) -> Result<(), Failed> {
+    let mut modes = vec![Activations::F32];
     for golden in ModelGolden::of(folder)? {
+        if golden.load_model()?.head().format().meets(Activations::Bf16) {
+            modes.push(Activations::Bf16);
+        }
         // The second opinion on the fixture itself.
         let description = oracle_description(golden.config()?.description);
         let oracle = Oracle::load(folder)?.with_description(description);
@@ -81,7 +85,7 @@ fn whole(folder: &Path, coverage: &Coverage) -> Result<(), Failed> {
             );
         }
     }
-    compare(folder, &[Activations::F32], SUITE, coverage)
+    compare(folder, &modes, SUITE, coverage)
 }
 
 /// The logits of every position against the golden files, on every instruction set.

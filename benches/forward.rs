@@ -15,6 +15,7 @@ use serde::Serialize;
 const F32: Stored = Stored::plain(WeightFormat::F32);
 const BF16: Stored = Stored::plain(WeightFormat::Bf16);
 const F16: Stored = Stored::plain(WeightFormat::F16);
+const BF16_BF16: Stored = Stored::brain();
 const Q8_0: Stored = Stored::int8(WeightFormat::Q8_0);
 const Q4_0: Stored = Stored::int8(WeightFormat::Q4_0);
 
@@ -26,8 +27,8 @@ fn run(options: Options) {
     let mut session = Session::new(options);
     let formats: &[Stored] = match session.options.extent() {
         Extent::Quick => &[F32, Q4_0],
-        Extent::Usual => &[F32, BF16, Q8_0, Q4_0],
-        Extent::Full => &[F32, BF16, F16, Q8_0, Q4_0],
+        Extent::Usual => &[F32, BF16, BF16_BF16, Q8_0, Q4_0],
+        Extent::Full => &[F32, BF16, BF16_BF16, F16, Q8_0, Q4_0],
     };
     let snapshots = RefCell::default();
     let mut measurements = Vec::new();

@@ -161,6 +161,7 @@ fn cases<'a>(options: &Options, weights: &'a Weights) -> Vec<Case<'a>> {
 
 const F32: Stored = Stored::plain(WeightFormat::F32);
 const BF16: Stored = Stored::plain(WeightFormat::Bf16);
+const BF16_BF16: Stored = Stored::brain();
 const Q8_0: Stored = Stored::int8(WeightFormat::Q8_0);
 const Q4_0: Stored = Stored::int8(WeightFormat::Q4_0);
 
@@ -178,7 +179,7 @@ fn formats(options: &Options) -> Vec<Stored> {
             [Stored::plain(WeightFormat::F16)].into_iter().chain(others).collect()
         }
     };
-    [F32, BF16, Q8_0, Q4_0].into_iter().chain(more).collect()
+    [F32, BF16, BF16_BF16, Q8_0, Q4_0].into_iter().chain(more).collect()
 }
 
 fn rows_of_linear(options: &Options, shape: [usize; 2]) -> &'static [usize] {
@@ -437,6 +438,7 @@ struct Summary {
 struct Ceilings {
     isa: Isa,
     multiply_add: f64,
+    brain_dot: f64,
     read: f64,
 }
 
@@ -447,6 +449,7 @@ impl Ceilings {
         Self {
             isa,
             multiply_add: median(&|| ceiling::multiply_add(isa)),
+            brain_dot: median(&|| ceiling::brain_dot(isa)),
             read: median(&|| ceiling::read(isa, memory)),
         }
     }
@@ -471,6 +474,12 @@ impl Drift {
                     of: "multiply-adds, operations per second",
                     before: before.multiply_add,
                     after: after.multiply_add,
+                },
+                Self {
+                    isa,
+                    of: "products of bf16, operations per second",
+                    before: before.brain_dot,
+                    after: after.brain_dot,
                 },
                 Self {
                     isa,
@@ -506,25 +515,30 @@ fn shares(options: &Options, isas: &[Isa], memory: &[f32]) -> Vec<Share> {
     let [prompt, decoded] = ROWS;
     let mut shares = Vec::new();
     for shape in SHAPES {
-        for stored in [F32, Q8_0, Q4_0] {
-            share_of_multiply_add(options, isas, stored, shape, prompt, &mut shares);
+        for stored in [F32, BF16_BF16, Q8_0, Q4_0] {
+            share_of_peak(options, isas, stored, shape, prompt, &mut shares);
         }
     }
-    for stored in [F32, BF16, Q8_0, Q4_0] {
+    for stored in [F32, BF16, BF16_BF16, Q8_0, Q4_0] {
         for shape in SHAPES.into_iter().chain([HEAD]) {
             share_of_read(options, isas, stored, shape, decoded, memory, &mut shares);
         }
     }
     shares.sort_by_key(|share| {
-        (share.of != MULTIPLY_ADD, isas.iter().position(|isa| isa.name() == share.isa))
+        (
+            share.of == READ,
+            share.of == BRAIN_DOT,
+            isas.iter().position(|isa| isa.name() == share.isa),
+        )
     });
     shares
 }
 
 const MULTIPLY_ADD: &str = "multiply-add";
+const BRAIN_DOT: &str = "products of bf16";
 const READ: &str = "read";
 
-fn share_of_multiply_add(
+fn share_of_peak(
     options: &Options,
     isas: &[Isa],
     stored: Stored,
@@ -533,6 +547,10 @@ fn share_of_multiply_add(
     shares: &mut Vec<Share>,
 ) {
     const ROUNDS: usize = 21;
+    let (of, peak): (_, fn(Isa) -> f64) = match stored {
+        BF16_BF16 => (BRAIN_DOT, ceiling::brain_dot),
+        _ => (MULTIPLY_ADD, ceiling::multiply_add),
+    };
     let wanted: Vec<_> =
         isas.iter().filter(|isa| options.matches(&linear_id(**isa, stored, shape, rows))).collect();
     if wanted.is_empty() {
@@ -543,10 +561,10 @@ fn share_of_multiply_add(
         let (mut ceilings, mut reached) = (Vec::new(), Vec::new());
         layer.seconds(isa, 1);
         for _ in 0..ROUNDS {
-            ceilings.push(ceiling::multiply_add(isa));
+            ceilings.push(peak(isa));
             reached.push(layer.work.operations as f64 / layer.seconds(isa, 1));
         }
-        shares.push(Share::new(isa, &layer, MULTIPLY_ADD, ceilings, reached));
+        shares.push(Share::new(isa, &layer, of, ceilings, reached));
     }
 }
 
@@ -661,6 +679,7 @@ fn print(ceilings: &[Drift], shares: &[Share]) {
     }
     for (of, what, unit) in [
         (MULTIPLY_ADD, "a prompt's linear layers, of the multiply-add peak", "Gflop/s"),
+        (BRAIN_DOT, "a prompt's linear layers, of the peak of bf16 products", "Gflop/s"),
         (READ, "a decoded token's linear layers, of the bandwidth of reading memory", "GB/s"),
     ] {
         let shares: Vec<_> = shares.iter().filter(|share| share.of == of).collect();

@@ -12,7 +12,7 @@ pub fn values(name: &str, length: usize) -> Vec<f32> {
 pub struct Stored {
     /// In what they are stored.
     pub format: WeightFormat,
-    /// Of a choice for quantised weights alone.
+    /// Of a choice for some formats alone.
     pub activations: Activations,
 }
 
@@ -27,7 +27,12 @@ impl Stored {
         Self { format, activations: Activations::Int8 }
     }
 
-    /// The name of the format, and `_int8` after it where activations are quantised.
+    /// Brain floats that meet activations rounded to such.
+    pub const fn brain() -> Self {
+        Self { format: WeightFormat::Bf16, activations: Activations::Bf16 }
+    }
+
+    /// The name of the format, and that of the activations' after it where they are not as they are.
     pub const fn name(self) -> &'static str {
         match (self.activations, self.format) {
             (Activations::Int8, WeightFormat::Q8_0) => "q8_0_int8",
@@ -38,6 +43,7 @@ impl Stored {
             (Activations::Int8, WeightFormat::Q4K) => "q4_k_int8",
             (Activations::Int8, WeightFormat::Q5K) => "q5_k_int8",
             (Activations::Int8, WeightFormat::Q6K) => "q6_k_int8",
+            (Activations::Bf16, WeightFormat::Bf16) => "bf16_bf16",
             (_, format) => format.name(),
         }
     }

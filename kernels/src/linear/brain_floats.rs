@@ -9,7 +9,7 @@ use super::buffers::Buffers;
 use super::chains::{CUT, Panels};
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::integers::Begin;
-use super::multiply::{BLOCK_ROWS, Call, Kernel, READ_AHEAD, chains};
+use super::multiply::{BLOCK_ROWS, Call, Kernel, chains};
 use crate::fault;
 use crate::simd::slices::{read, write};
 use crate::simd::{BrainDots, Isa, LANES, Lanes, Simd, dispatch, dispatch_brain_dots};
@@ -149,6 +149,9 @@ const STEP: usize = 8;
 /// Bytes of a strip's pair.
 const PAIR_BYTES: usize = size_of::<<bf16 as Weight>::Strip>();
 
+/// Bytes that one row asks for before it reads them.
+const READ_AHEAD: usize = 12 * 1024;
+
 /// Bytes that one prefetch brings.
 const CACHE_LINE: usize = 64;
 
@@ -232,11 +235,11 @@ impl Pairs<'_> {
             let panels = self.panels::<N>(panel, cut);
             let strips = panels[0].strips();
             let mut sums = [[simd.splat(0.0); N]; 1];
-            for start in (0..strips.len()).step_by(STEP) {
-                for line in (0..STEP * PAIR_BYTES).step_by(CACHE_LINE) {
-                    simd.prefetch_ahead(strips, start * PAIR_BYTES + READ_AHEAD + line);
+            for pair in 0..strips.len() {
+                for line in (0..PAIR_BYTES).step_by(CACHE_LINE) {
+                    simd.prefetch(strips, pair * PAIR_BYTES + READ_AHEAD + line);
                 }
-                chain(dots, start..strips.len().min(start + STEP), row, panels, &mut sums);
+                chain(dots, pair..pair + 1, row, panels, &mut sums);
             }
             for n in 0..N {
                 totals[n] = if cut == 0 { sums[0][n] } else { totals[n] + sums[0][n] };

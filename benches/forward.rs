@@ -3,9 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
-use lfm2_benches::{
-    Case, Extent, Measurement, Options, Report, Session, Stored, Work, Workload, time,
-};
+use lfm2_benches::{Case, Extent, Measurement, Options, Session, Stored, Work, Workload, time};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, Logits, Model, Operations, Scratch, Sequence, State, Synthetic};
@@ -24,7 +22,7 @@ fn main() {
 }
 
 fn run(options: Options) {
-    let mut session = Session::new(options);
+    let mut session = Session::new("forward", options);
     let formats: &[Stored] = match session.options.extent() {
         Extent::Quick => &[F32, Q4_0],
         Extent::Usual => &[F32, BF16, BF16_BF16, Q8_0, Q4_0],
@@ -42,7 +40,7 @@ fn run(options: Options) {
     if !measurements.is_empty() {
         let speeds: Vec<_> = measurements.iter().map(Speed::of).collect();
         print(&measurements, &speeds);
-        Report::new("forward", &session, &measurements, speeds).write();
+        session.report(speeds);
     }
 }
 
@@ -75,11 +73,13 @@ impl Call {
         let Operations { linear, attention } = config.operations(context, tokens);
         let weights = config.operations(0, 1).linear as usize / 2;
         let cached = sequences * config.cached(context + tokens);
-        Work {
+        let attention = Work {
             rows: sequences * tokens,
-            operations: sequences as u64 * (linear + attention),
+            operations: sequences as u64 * attention,
             bytes: (stored.format.bytes(weights) + 4 * cached) as u64,
-        }
+            ..Work::default()
+        };
+        attention.with_linear(stored.activations, sequences as u64 * linear)
     }
 }
 
@@ -234,12 +234,12 @@ struct Speed {
 
 impl Speed {
     fn of(measurement: &Measurement) -> Self {
-        let seconds = measurement.seconds.median;
+        let (work, seconds) = (measurement.work, measurement.seconds.median);
         Self {
             id: measurement.id.clone(),
-            tokens_per_second: measurement.rows as f64 / seconds,
-            operations_per_second: measurement.operations as f64 / seconds,
-            bytes_per_second: measurement.bytes as f64 / seconds,
+            tokens_per_second: work.rows as f64 / seconds,
+            operations_per_second: work.operations as f64 / seconds,
+            bytes_per_second: work.bytes as f64 / seconds,
         }
     }
 }

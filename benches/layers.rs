@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lfm2_benches::{
-    Case, Extent, Measurement, Options, Report, Session, Work, Workload, beyond_cache, time, values,
+    Case, Extent, Measurement, Options, Session, Work, Workload, beyond_cache, time, values,
 };
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
@@ -22,20 +22,31 @@ use lfm2_kernels::ops::{
 use serde::Serialize;
 
 fn main() {
-    Options::from_args().in_pool(run);
+    let options = Options::from_args();
+    let alone = options.with_one_thread();
+    options.in_pool(|options| {
+        let (parts, others) = (parts(&options), other_isas(&options));
+        run(options, &parts, &others);
+    });
+    if let Some(alone) = alone {
+        alone.in_pool(|options| {
+            let parts = compared(&options.isas());
+            run(options, &[], &parts);
+        });
+    }
 }
 
-fn run(options: Options) {
-    let mut session = Session::new(options);
-    let parts = parts(&session.options);
+/// Times `parts`, which make the tables, and `others`, which are there for reports to compare.
+fn run(options: Options, parts: &[Part], others: &[Part]) {
+    let mut session = Session::new("layers", options);
     let layers = Layers::default();
-    let cases = parts.iter().map(|part| part.case(&layers)).collect();
+    let cases = parts.iter().chain(others).map(|part| part.case(&layers)).collect();
     let measurements = session.measure(Duration::from_millis(800), cases);
     session.finish();
     if !measurements.is_empty() {
-        let tables = tables(&parts, &measurements);
+        let tables = tables(parts, &measurements);
         tables.iter().for_each(print);
-        Report::new("layers", &session, &measurements, tables).write();
+        session.report(tables);
     }
 }
 
@@ -71,8 +82,7 @@ impl Phase {
             (Self::Prefill, Extent::Quick) => (16..=4096, 4),
             (Self::Prefill, Extent::Usual) => (16..=8192, 2),
             (Self::Prefill, Extent::Full) => (16..=32768, 2),
-            (Self::Decode, Extent::Quick) => (128..=32768, 16),
-            (Self::Decode, Extent::Usual) => (128..=32768, 4),
+            (Self::Decode, Extent::Quick | Extent::Usual) => (128..=32768, 4),
             (Self::Decode, Extent::Full) => (128..=32768, 2),
         };
         let lengths = std::iter::successors(Some(*range.start()), |length| Some(length * factor));
@@ -95,6 +105,26 @@ fn parts(options: &Options) -> Vec<Part> {
         }
     }
     parts
+}
+
+/// A prompt and a decoded token, short enough for the slowest that they are compared with.
+fn compared(isas: &[Isa]) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for &isa in isas {
+        for (phase, length) in [(Phase::Prefill, 256), (Phase::Decode, 128)] {
+            for kind in [LayerKind::Conv, LayerKind::Attention] {
+                parts.push(Part { isa, is_whole: true, phase, length, kind });
+            }
+        }
+    }
+    parts
+}
+
+/// What the instruction sets that are not timed otherwise do of it.
+fn other_isas(options: &Options) -> Vec<Part> {
+    let mut isas = options.compared_isas();
+    isas.retain(|isa| !options.isas().contains(isa));
+    compared(&isas)
 }
 
 impl Part {
@@ -137,27 +167,37 @@ impl Part {
         let (context, rows) = self.context_and_rows();
         let (width, key_value_width) = (config.hidden_size, config.key_value_width());
         let elements = |columns: usize| (rows * columns) as u64;
+        // The rows that pass through the same buffers.
+        let piece = rows.min(Scratch::MAX_ROWS);
         let (weights, mixer) = match self.kind {
             LayerKind::Conv => {
                 // A gate before, the taps, a gate after; B, C, x and the result.
                 let operations = elements((2 * config.conv_length + 1) * width);
-                (4 * width * width, Work { rows, operations, bytes: 4 * elements(4 * width) })
+                let bytes = 4 * elements(4 * width);
+                let working_set = Some((4 * piece * 4 * width) as u64);
+                let mixer = Work { rows, operations, bytes, working_set, ..Work::default() };
+                (4 * width * width, mixer)
             }
             LayerKind::Attention => {
                 let pairs = (rows * context + rows * (rows + 1) / 2) as u64;
                 let operations = 4 * pairs * config.query_width() as u64;
                 let cache = (context + rows) * 2 * key_value_width;
                 let bytes = 4 * (elements(2 * width) + cache as u64);
-                (2 * width * (width + key_value_width), Work { rows, operations, bytes })
+                // A decoded token finds the cache of its layer gone; a prompt has just written it.
+                let near = (4 * (piece * 2 * width + cache)) as u64;
+                let working_set = (context == 0).then_some(near);
+                let mixer = Work { rows, operations, bytes, working_set, ..Work::default() };
+                (2 * width * (width + key_value_width), mixer)
             }
         };
         if !self.is_whole {
             return mixer;
         }
         Work {
-            rows,
             operations: mixer.operations + 2 * elements(weights) + elements(5 * width),
             bytes: mixer.bytes + 4 * weights as u64 + 4 * elements(2 * width),
+            working_set: None,
+            ..mixer
         }
     }
 }

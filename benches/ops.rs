@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use lfm2_benches::{
-    Case, Extent, Options, Report, Session, Spread, Stored, Work, Workload, beyond_cache, ceiling,
+    Case, Extent, Options, Session, Spread, Stored, Work, Workload, beyond_cache, ceiling,
     matrices, values,
 };
 use lfm2_kernels::Isa;
@@ -45,7 +45,7 @@ fn main() {
 }
 
 fn run(options: Options) {
-    let mut session = Session::new(options);
+    let mut session = Session::new("ops", options);
     let measures = session.options.measures();
     let isas = session.options.fast_isas();
     let memory = if measures { values("memory", beyond_cache() / 4) } else { Vec::new() };
@@ -55,14 +55,14 @@ fn run(options: Options) {
     let before = if measures { ceilings() } else { Vec::new() };
     let weights = Weights::default();
     let cases = cases(&session.options, &weights);
-    let measurements = session.measure(Duration::from_millis(400), cases);
+    session.measure(Duration::from_millis(400), cases);
     session.finish();
     drop(weights);
     if measures {
         let shares = shares(&session.options, &isas, &memory);
         let ceilings = Drift::between(&before, &ceilings());
         print(&ceilings, &shares);
-        Report::new("ops", &session, &measurements, Summary { ceilings, shares }).write();
+        session.report(Summary { ceilings, shares });
     }
 }
 
@@ -198,10 +198,13 @@ fn small_cases<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
                     shape: String,
                     [operations, elements]: [usize; 2],
                     prepare: Box<dyn Fn() -> Box<dyn Workload + 'a> + 'a>| {
+        let bytes = (4 * rows * elements) as u64;
         let work = Work {
             rows,
             operations: (rows * operations) as u64,
-            bytes: (4 * rows * elements) as u64,
+            bytes,
+            working_set: Some(bytes),
+            ..Work::default()
         };
         cases.push(Case { op, isa, format: "f32", shape, work, prepare });
     };
@@ -227,7 +230,7 @@ fn small_cases<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
     push(
         "rope",
         format!("{rows}x{HEADS}x{HEAD_DIM}"),
-        [3 * WIDTH, 2 * WIDTH],
+        [3 * WIDTH, WIDTH],
         Box::new(move || {
             let mut table = RopeTable::new(THETA, HEAD_DIM, rows);
             table.fill(0..rows);
@@ -240,7 +243,8 @@ fn small_cases<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
     push(
         "rope_table",
         format!("{rows}x{HEAD_DIM}"),
-        [0, HEAD_DIM],
+        // Sines of doubles, which no ceiling is known of.
+        [0, 0],
         Box::new(move || {
             let mut table = RopeTable::new(THETA, HEAD_DIM, rows);
             workload(vec![0.0; HEAD_DIM / 2], move |_, rows, turn, out| {
@@ -271,7 +275,7 @@ fn small_cases<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
     push(
         "silu_multiply",
         format!("{rows}x{FEED_FORWARD_WIDTH}"),
-        [0, 3 * FEED_FORWARD_WIDTH],
+        [0, 2 * FEED_FORWARD_WIDTH],
         Box::new(move || {
             let up = values("up", rows * FEED_FORWARD_WIDTH);
             let start = values("gate", up.len());
@@ -286,7 +290,7 @@ fn small_cases<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
     push(
         "add",
         format!("{rows}x{WIDTH}"),
-        [0, 3 * WIDTH],
+        [0, 2 * WIDTH],
         Box::new(move || {
             let y = values("y", rows * WIDTH);
             workload(values("x", rows * WIDTH), move |isa, rows, _, out| {
@@ -298,7 +302,7 @@ fn small_cases<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
     push(
         "multiply",
         format!("{rows}x{WIDTH}"),
-        [0, 3 * WIDTH],
+        [0, 2 * WIDTH],
         Box::new(move || {
             // Signs, so that products of products stay as large as they are.
             let y: Vec<f32> = values("y", rows * WIDTH).into_iter().map(f32::signum).collect();
@@ -311,7 +315,7 @@ fn small_cases<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
     push(
         "softmax",
         format!("{rows}x{WIDTH}"),
-        [0, 2 * WIDTH],
+        [0, WIDTH],
         Box::new(move || {
             workload(values("x", rows * WIDTH), move |isa, rows, _, out| {
                 softmax(isa, &mut out[..rows * WIDTH], WIDTH);
@@ -341,6 +345,7 @@ fn attention_case<'a>(isa: Isa, element: CacheElement, context: usize, rows: usi
     let row = KEY_VALUE_HEADS * HEAD_DIM;
     let pairs = rows * context + rows * (rows + 1) / 2;
     let cached = (context + rows) * 2 * row * size;
+    let bytes = (cached + 4 * 2 * rows * WIDTH) as u64;
     Case {
         op: "attention",
         isa,
@@ -349,7 +354,10 @@ fn attention_case<'a>(isa: Isa, element: CacheElement, context: usize, rows: usi
         work: Work {
             rows,
             operations: (4 * pairs * WIDTH) as u64,
-            bytes: (cached + 4 * 2 * rows * WIDTH) as u64,
+            bytes,
+            // A decoded token finds the cache of its layer gone; a prompt has just written it.
+            working_set: (context == 0).then_some(bytes),
+            ..Work::default()
         },
         prepare: Box::new(move || {
             let positions = context + rows;
@@ -357,7 +365,6 @@ fn attention_case<'a>(isa: Isa, element: CacheElement, context: usize, rows: usi
                 (values("keys", positions * row), values("values", positions * row));
             let mut cache = KeyValueCache::new(KEY_VALUE_HEADS, HEAD_DIM, positions, element);
             cache.append(&keys, &values_);
-            // A decoded token finds the cache of its layer gone; a prompt has just written it.
             let copies = if context == 0 { 1 } else { beyond_cache().div_ceil(cached) };
             let caches: Vec<_> = (0..copies).map(|_| cache.clone()).collect();
             let query = values("query", rows * WIDTH);
@@ -379,8 +386,8 @@ fn embedding_case(isa: Isa, stored: Stored, weights: &Weights) -> Case<'_> {
         shape: format!("{rows}x{WIDTH}"),
         work: Work {
             rows,
-            operations: 0,
             bytes: (rows * (stored.format.bytes(WIDTH) + 4 * WIDTH)) as u64,
+            ..Work::default()
         },
         prepare: Box::new(move || {
             let table = weights.get(stored, HEAD);
@@ -421,11 +428,9 @@ fn linear_case(
 }
 
 fn linear_work(stored: Stored, [outputs, inputs]: [usize; 2], rows: usize) -> Work {
-    Work {
-        rows,
-        operations: (2 * rows * outputs * inputs) as u64,
-        bytes: (stored.format.bytes(outputs * inputs) + 4 * rows * (inputs + outputs)) as u64,
-    }
+    let bytes = stored.format.bytes(outputs * inputs) + 4 * rows * (inputs + outputs);
+    Work { rows, bytes: bytes as u64, ..Work::default() }
+        .with_linear(stored.activations, (2 * rows * outputs * inputs) as u64)
 }
 
 #[derive(Serialize)]

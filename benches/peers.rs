@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use gemm::{Parallelism, gemm};
-use lfm2_benches::{Extent, Options, Report, Session, Spread, Stored, matrices, values};
+use lfm2_benches::{Extent, Options, Session, Spread, Stored, matrices, values};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{Matrix, WeightFormat};
 use lfm2_kernels::model::Config;
@@ -37,7 +37,7 @@ fn main() {
 
 fn run(options: Options) {
     give_threads_to_matrixmultiply();
-    let session = Session::new(options);
+    let session = Session::new("peers", options);
     let products = products(&session.options);
     if session.options.has("--list") {
         products.iter().for_each(|product| println!("{}: benchmark", product.id()));
@@ -62,7 +62,7 @@ fn run(options: Options) {
         let mut tables: Vec<_> = isas.iter().map(|&isa| Table::of(isa, &comparisons)).collect();
         tables.retain(|table| !table.comparisons.is_empty());
         tables.iter().for_each(Table::print);
-        Report::new("peers", &session, &[], tables).write();
+        session.report(tables);
     }
 }
 

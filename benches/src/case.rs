@@ -1,3 +1,4 @@
+use lfm2_harness::ceiling::Work;
 use lfm2_kernels::Isa;
 
 /// Something to time.
@@ -14,17 +15,6 @@ pub struct Case<'a> {
     pub work: Work,
     /// Makes what runs; called only if the case is not filtered out.
     pub prepare: Box<dyn Fn() -> Box<dyn Workload + 'a> + 'a>,
-}
-
-/// What one run of a case does.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Work {
-    /// Rows: tokens, for most.
-    pub rows: usize,
-    /// Floating-point operations, a multiply-add being two; 0 where they are not what takes the time.
-    pub operations: u64,
-    /// Bytes of the operands, each counted once.
-    pub bytes: u64,
 }
 
 /// What a case runs.

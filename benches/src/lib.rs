@@ -4,7 +4,8 @@
 //! cargo bench                                  all benches but peers, in minutes
 //! cargo bench --bench layers                   conv layer against attention layer
 //! cargo bench --features peers --bench peers   linear layers against the matrix products of other crates
-//! cargo bench -- --isa all --full              every instruction set, format and length
+//! cargo bench -- --quick                       what answers the question, in two minutes
+//! cargo bench -- --full                        every instruction set, format and length
 //! cargo bench --bench ops -- 'linear/.*/bf16'  what matches a regular expression
 //! ```
 //!
@@ -12,15 +13,7 @@
 //!
 //! # Ids
 //!
-//! An id is `op/isa/format/shape/threads`, and no part holds a slash:
-//!
-//! - `op`: an operation by its function's name; in `layers` `conv_layer`, `attention_layer`, `conv_mixer` or `attention_mixer`; in
-//!   `forward` `model`;
-//! - `isa`: a name that [`Isa`](lfm2_kernels::Isa) accepts;
-//! - `format`: of the weights, or of the cached keys and values, or of the elements: `f32`, `f16`, `bf16`;
-//! - `shape`: lengths joined by `x`, outermost first (`linear`: rows, outputs, inputs), or `prefill-T` for `T` tokens at the start of
-//!   a sequence, or `decode-T` for one token after `T` others, or `decode-TxB` for that of `B` sequences in one call;
-//! - `threads`: of the pool that ran it.
+//! An id is `op/isa/format/shape/threads`; [`lfm2_harness::report::id`] has the grammar.
 //!
 //! # Memory
 //!
@@ -29,22 +22,25 @@
 //!
 //! # Results
 //!
-//! Criterion's reports are in `target/criterion`. `target/lfm2-bench/{layers,forward,ops,peers}.json` ([`Report`]) has the printed tables
-//! and what each id did: operations and bytes, from which every rate follows.
+//! Every bench ends with the report `target/lfm2-report/index.html` ([`lfm2_harness::report`]), made of the times that Criterion keeps in
+//! `target/criterion` and of what each id did: operations, bytes and what the machine could do at most, in
+//! `target/lfm2-bench/BENCH-THREADS.json` ([`Manifest`](lfm2_harness::report::Manifest)). A bench that is interrupted leaves both,
+//! of what it has measured.
 #![forbid(unsafe_code)]
 
 mod case;
 mod data;
 mod load;
 mod options;
-mod report;
+mod peaks;
+mod recorder;
 mod session;
 mod spread;
 
-pub use case::{Case, Work, Workload};
+pub use case::{Case, Workload};
 pub use data::{Stored, matrices, values};
-pub use lfm2_harness::ceiling::{self, beyond_cache};
+pub use lfm2_harness::ceiling::{self, Work, beyond_cache};
+pub use lfm2_harness::report::text::time;
 pub use options::{Extent, Options};
-pub use report::{Report, SCHEMA_VERSION, time};
 pub use session::{Measurement, Session};
 pub use spread::Spread;

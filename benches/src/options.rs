@@ -1,5 +1,6 @@
 use std::env;
-use std::process::{Command, exit};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use clap::{CommandFactory, Parser};
 use criterion::Criterion;
@@ -12,8 +13,7 @@ use regex::Regex;
 const VARIABLE: &str = "LFM2_BENCH_OPTIONS";
 
 /// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
     /// The least that still answers the question.
     Quick,
@@ -23,7 +23,19 @@ pub enum Extent {
     Full,
 }
 
+impl Extent {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Usual => "usual",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What the command line asks for.
+#[derive(Clone)]
 pub struct Options {
     flags: Flags,
     isas: Option<Vec<Isa>>,
@@ -33,10 +45,10 @@ pub struct Options {
 }
 
 /// Flags of the LFM2 benches, besides Criterion's own
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(name = "cargo bench --", no_binary_name = true, disable_help_flag = true)]
 struct Flags {
-    /// Instruction sets to time, by name, or `all` [default: the widest]
+    /// Instruction sets to time, by name, or `all` [default: the widest; with --full, all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     isa: Vec<String>,
 
@@ -48,11 +60,12 @@ struct Flags {
     #[arg(long, conflicts_with = "full")]
     quick: bool,
 
-    /// Measure every length, shape and format, and the scalar reference wherever it is asked for
+    /// Measure every instruction set, length, shape and format; what takes the scalar reference seconds only where --isa names it
     #[arg(long)]
     full: bool,
 }
 
+#[derive(Clone)]
 enum Filter {
     Pattern(Regex),
     Exact(String),
@@ -62,7 +75,7 @@ impl Options {
     /// Reads the command line; ends the process if it cannot be followed.
     ///
     /// Criterion refuses flags that it does not know, and reads the process's arguments itself. Where there are flags of ours, the
-    /// program therefore runs itself without them and hands them over in a variable.
+    /// program therefore becomes itself again without them, and hands them over in a variable.
     pub fn from_args() -> Self {
         let arguments: Vec<String> = env::args().skip(1).collect();
         if let Ok(flags) = env::var(VARIABLE) {
@@ -79,9 +92,8 @@ impl Options {
         }
         let program = env::current_exe().expect("the program knows its file");
         let mut command = Command::new(program);
-        command.args(options.rest).env(VARIABLE, flags.join(" "));
-        let status = command.status().expect("the program can be started");
-        exit(status.code().unwrap_or(1));
+        let error = command.args(options.rest).env(VARIABLE, flags.join(" ")).exec();
+        panic!("the program can be started: {error}");
     }
 
     fn parse(flags: &[String], rest: Vec<String>) -> Result<Self, clap::Error> {
@@ -126,16 +138,34 @@ impl Options {
         pool.build().expect("threads can be started").install(|| work(self));
     }
 
-    /// The instruction sets to time: those that were asked for, else the widest.
+    /// The same with one thread: what to compare several with, unless the command line says how many.
+    pub fn with_one_thread(&self) -> Option<Self> {
+        let flags = Flags { threads: Some(1), ..self.flags.clone() };
+        self.flags.threads.is_none().then(|| Self { flags, ..self.clone() })
+    }
+
+    /// The instruction sets to compare: those that were asked for, else all.
+    pub fn compared_isas(&self) -> Vec<Isa> {
+        self.isas.clone().unwrap_or_else(Isa::available)
+    }
+
+    /// The instruction sets to time: those that were asked for, else the widest, or all.
     pub fn isas(&self) -> Vec<Isa> {
-        self.isas.clone().unwrap_or_else(|| vec![Isa::best()])
+        self.isas.clone().unwrap_or_else(|| match self.extent() {
+            Extent::Full => Isa::available(),
+            _ => vec![Isa::best()],
+        })
+    }
+
+    /// Whether to time what takes very long.
+    pub fn is_patient(&self) -> bool {
+        self.extent() == Extent::Full && self.isas.is_some()
     }
 
     /// The instruction sets to hold against what the CPU can do at most: those that were asked for, else all but the scalar
     /// reference.
     pub fn fast_isas(&self) -> Vec<Isa> {
-        let isas = self.isas.clone().unwrap_or_else(Isa::available);
-        isas.into_iter().filter(|isa| isa.name() != "scalar").collect()
+        self.compared_isas().into_iter().filter(|isa| isa.name() != "scalar").collect()
     }
 
     /// How much to measure.
@@ -257,6 +287,19 @@ mod tests {
         assert!(options.measures() && options.has("--save-baseline"));
         assert!(options.matches("linear/avx2/f32/1x16x16/2"));
         assert!(!options.matches("rope/avx2/f32/1x16x16/2"));
+    }
+
+    #[test]
+    fn a_full_run_is_of_all_instruction_sets() {
+        let parse = |flags| Options::parse(&words(flags), words("--bench")).unwrap();
+        assert_eq!(parse("").isas(), [Isa::best()]);
+        let full = parse("--full");
+        assert_eq!((full.isas(), full.is_patient()), (Isa::available(), false));
+        let named = parse("--full --isa scalar");
+        assert_eq!((named.isas(), named.is_patient()), (Isa::available()[..1].to_vec(), true));
+        assert!(
+            named.with_one_thread().is_some() && parse("--threads 2").with_one_thread().is_none()
+        );
     }
 
     #[test]

@@ -1,49 +1,36 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use lfm2_harness::report::{Entry, Id};
 use lfm2_kernels::Isa;
 use serde::Serialize;
 
-use crate::load::Load;
-use crate::report::time;
-use crate::{Case, Extent, Options, Spread, Work, Workload};
+use crate::peaks::{self, Memory};
+use crate::recorder::Recorder;
+use crate::{Case, Extent, Options, Spread, Work, Workload, time};
 
 /// One run of one bench.
 pub struct Session {
     /// What the command line asks for.
     pub options: Options,
     criterion: Criterion,
-    began: Instant,
-    load: Option<Load>,
+    memory: Memory,
+    recorder: Recorder,
 }
 
 /// What came of a case.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Measurement {
     /// `op/isa/format/shape/threads`.
     pub id: String,
-    /// The parts of the id.
-    pub op: &'static str,
     /// The name of the instruction set.
     pub isa: &'static str,
     /// Of weights, cache or elements.
     pub format: &'static str,
     /// Lengths, or phase and length.
     pub shape: String,
-    /// Of the pool.
-    pub threads: usize,
-    /// [`Work::rows`].
-    pub rows: usize,
-    /// [`Work::operations`].
-    pub operations: u64,
-    /// [`Work::bytes`].
-    pub bytes: u64,
-    /// The instruction set that gave the same bits, and over how many rows.
-    pub same_bits_as: &'static str,
-    /// See [`same_bits_as`](Self::same_bits_as).
-    pub same_bits_rows: usize,
-    /// How many samples [`seconds`](Self::seconds) is of.
-    pub samples: usize,
+    /// What one run does.
+    pub work: Work,
     /// Of one run.
     pub seconds: Spread,
 }
@@ -63,7 +50,7 @@ impl Case<'_> {
         (operations as f64 / operations_per_second).max(bytes as f64 / bytes_per_second)
     }
 
-    /// Whether the scalar reference would take so long that only a full measurement asks for it.
+    /// Whether the scalar reference would take so long that it must be asked for.
     fn is_too_slow(&self) -> bool {
         self.isa.name() == "scalar" && self.guess() > 0.2
     }
@@ -90,20 +77,16 @@ impl Case<'_> {
 }
 
 impl Session {
-    /// Starts a bench.
-    pub fn new(options: Options) -> Self {
+    /// Starts the bench in the file of that name. What the machine can do at most is measured first.
+    pub fn new(bench: &str, options: Options) -> Self {
         let criterion = options.criterion();
-        Self { options, criterion, began: Instant::now(), load: Load::now() }
-    }
-
-    /// The share of the processors that other programs have had since the start, where it can be known.
-    pub fn others(&self) -> Option<f64> {
-        Some(Load::now()?.others_since(self.load.as_ref()?))
-    }
-
-    /// How long it has taken so far.
-    pub fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        let measures = options.measures();
+        let memory = if measures { Memory::new() } else { Memory::default() };
+        let recorder = Recorder::new(bench, &options);
+        if measures {
+            recorder.record_peaks(peaks::measure(&options.compared_isas(), &memory));
+        }
+        Self { options, criterion, memory, recorder }
     }
 
     /// Times each case for about as long as `each` says (more, where ten runs take longer), and says how far it is.
@@ -114,8 +97,7 @@ impl Session {
     pub fn measure(&mut self, each: Duration, cases: Vec<Case>) -> Vec<Measurement> {
         let each = if self.options.extent() == Extent::Quick { each / 2 } else { each };
         let is_wanted = |case: &Case| {
-            self.options.matches(&case.id())
-                && (self.options.extent() == Extent::Full || !case.is_too_slow())
+            self.options.matches(&case.id()) && (self.options.is_patient() || !case.is_too_slow())
         };
         let cases: Vec<_> = cases.into_iter().filter(is_wanted).collect();
         let planned = |case: &Case| {
@@ -140,6 +122,7 @@ impl Session {
     fn measure_one(&mut self, each: Duration, case: &Case, progress: &str) -> Option<Measurement> {
         let id = case.id();
         let threads = rayon::current_num_threads();
+        let name: Id = id.parse().expect("ids follow the grammar");
         let Case { op, isa, format, shape, work, .. } = case;
         let (reference, reference_rows) = case.reference();
         let takes_long = case.guess() > 0.05;
@@ -156,6 +139,7 @@ impl Session {
             group.warm_up_time(each / 4);
         }
         group.throughput(match *work {
+            Work { operations: 0, bytes: 0, rows, .. } => Throughput::Elements(rows as u64),
             Work { operations: 0, bytes, .. } => Throughput::Bytes(bytes),
             Work { operations, bytes, .. } => {
                 Throughput::ElementsAndBytes { elements: operations, bytes }
@@ -164,15 +148,17 @@ impl Session {
 
         let mut workload: Option<Box<dyn Workload>> = None;
         let mut samples = Vec::new();
-        let name = BenchmarkId::new(format!("{isa}/{format}"), format!("{shape}/{threads}"));
+        let benchmark = BenchmarkId::new(format!("{isa}/{format}"), format!("{shape}/{threads}"));
         let measures = self.options.measures();
-        group.bench_function(name, |bencher| {
+        let (memory, mut ceilings) = (&self.memory, None);
+        group.bench_function(benchmark, |bencher| {
             let workload = workload.get_or_insert_with(|| {
                 if measures {
                     eprintln!("[{progress}] {id}");
                 }
                 let mut workload = (case.prepare)();
                 check(&id, &mut *workload, *isa, reference, reference_rows);
+                ceilings = measures.then(|| peaks::ceilings(*isa, work, memory));
                 workload
             });
             bencher.iter_custom(|iterations| {
@@ -183,22 +169,20 @@ impl Session {
         });
         group.finish();
         let seconds = seconds(&samples);
-        if !measures || seconds.is_empty() {
-            return None;
-        }
+        let before = ceilings.filter(|_| !seconds.is_empty())?;
+        let entry = Entry {
+            work: *work,
+            ceilings: before.max(peaks::ceilings(*isa, work, memory)),
+            same_bits_as: reference.name().to_string(),
+            same_bits_rows: reference_rows,
+        };
+        self.recorder.record(name, entry);
         Some(Measurement {
             id,
-            op,
             isa: isa.name(),
             format,
             shape: shape.clone(),
-            threads,
-            rows: work.rows,
-            operations: work.operations,
-            bytes: work.bytes,
-            same_bits_as: reference.name(),
-            same_bits_rows: reference_rows,
-            samples: seconds.len(),
+            work: *work,
             seconds: Spread::of(seconds),
         })
     }
@@ -206,6 +190,16 @@ impl Session {
     /// Writes Criterion's summary.
     pub fn finish(&self) {
         self.criterion.final_summary();
+    }
+
+    /// Ends the bench: keeps what it makes of its measurements, writes the report and says where it is.
+    ///
+    /// # Panics
+    ///
+    /// If that cannot be written.
+    pub fn report(self, summary: impl Serialize) {
+        let peaks = peaks::measure(&self.options.compared_isas(), &self.memory);
+        self.recorder.finish(&peaks, serde_json::to_value(summary).expect("JSON can hold it"));
     }
 }
 

@@ -14,6 +14,7 @@ mod isas;
 mod logits;
 mod merge;
 mod quantize;
+mod report;
 mod versus;
 
 mod checkpoint;
@@ -43,6 +44,7 @@ pub enum Command {
     Logits(logits::LogitsArguments),
     Generate(generate::GenerateArguments),
     Quantize(quantize::QuantizeArguments),
+    Report(report::ReportArguments),
     Versus(versus::VersusArguments),
 }
 
@@ -59,6 +61,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Logits(arguments) => logits::run(arguments),
         Command::Generate(arguments) => generate::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Versus(arguments) => versus::run(arguments),
     }
 }

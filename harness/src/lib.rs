@@ -26,5 +26,6 @@ pub mod oracle;
 pub mod plan;
 pub mod quantize;
 pub mod random_model;
+pub mod report;
 pub mod self_test;
 pub mod witness;

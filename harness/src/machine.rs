@@ -7,15 +7,15 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A machine.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// The CPU's name, if the system gives one.
     pub cpu: Option<String>,
     /// The architecture, as Rust names it: `x86_64`, `aarch64`.
-    pub architecture: &'static str,
+    pub architecture: String,
     /// Cores, if known.
     pub cores: Option<usize>,
     /// Hardware threads that this process may use.
@@ -24,12 +24,15 @@ pub struct Machine {
     pub caches: Vec<Cache>,
     /// Bytes of memory, if known. A limit that a container sets counts.
     pub memory_bytes: Option<u64>,
+    /// How the system chooses the clock's speed, if known: `performance`, `powersave` and the like.
+    #[serde(default)]
+    pub governor: Option<String>,
     /// Features of the CPU that matter to the kernels, or may to later ones.
     pub features: Vec<Feature>,
 }
 
 /// One cache.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cache {
     /// 1 is nearest to the core.
     pub level: u32,
@@ -42,10 +45,10 @@ pub struct Cache {
 }
 
 /// Something that a CPU may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feature {
     /// Its name, as Rust names it.
-    pub name: &'static str,
+    pub name: String,
     /// Whether this CPU has it.
     pub present: bool,
 }
@@ -54,7 +57,7 @@ pub struct Feature {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! features {
     ($detected:ident: $($name:tt)*) => {
-        vec![$(Feature { name: $name, present: std::arch::$detected!($name) }),*]
+        vec![$(Feature { name: $name.to_string(), present: std::arch::$detected!($name) }),*]
     };
 }
 
@@ -64,11 +67,12 @@ impl Machine {
         let cpu_information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Self {
             cpu: cpu_name(&cpu_information),
-            architecture: std::env::consts::ARCH,
+            architecture: std::env::consts::ARCH.to_string(),
             cores: cores(Path::new("/sys/devices/system/cpu")),
             threads: thread::available_parallelism().map_or(1, Into::into),
             caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),
             memory_bytes: memory(),
+            governor: word(Path::new("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
             features: features(),
         }
     }
@@ -123,8 +127,13 @@ fn caches(folder: &Path) -> Vec<Cache> {
     caches
 }
 
+/// What a file of the system says.
+fn word(path: &Path) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_string())
+}
+
 fn cache(folder: &Path) -> Option<Cache> {
-    let read = |name| Some(fs::read_to_string(folder.join(name)).ok()?.trim().to_string());
+    let read = |name| word(&folder.join(name));
     Some(Cache {
         level: read("level")?.parse().ok()?,
         kind: read("type")?,
@@ -177,7 +186,7 @@ mod tests {
     fn a_machine_has_a_thread_and_unique_features() {
         let machine = Machine::detect();
         assert!(machine.threads > 0);
-        let names: BTreeSet<_> = machine.features.iter().map(|feature| feature.name).collect();
+        let names: BTreeSet<_> = machine.features.iter().map(|feature| &feature.name).collect();
         assert_eq!(names.len(), machine.features.len());
     }
 

@@ -517,7 +517,9 @@ fn inspect_shows_what_a_file_holds() {
 #[test]
 fn help_names_every_command_and_has_examples() {
     let help = printed(&["--help"]);
-    for command in ["isas", "check", "golden", "inspect", "logits", "generate", "quantize"] {
+    for command in
+        ["isas", "check", "golden", "inspect", "logits", "generate", "quantize", "report", "merge"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
         let of_command = printed(&[command, "--help"]);
         assert!(of_command.contains("Usage: lfm2"), "{of_command}");

@@ -79,7 +79,7 @@ fn text(report: &Report) -> String {
     }
     for (name, present) in [("features", true), ("missing", false)] {
         let features = machine.features.iter().filter(|feature| feature.present == present);
-        let names: Vec<_> = features.map(|feature| feature.name).collect();
+        let names: Vec<_> = features.map(|feature| feature.name.as_str()).collect();
         if !names.is_empty() {
             row(name, names.join(" "));
         }

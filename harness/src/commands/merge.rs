@@ -1,4 +1,4 @@
-//! `lfm2 merge`: what `lfm2 check --json` wrote on several machines, side by side.
+//! `lfm2 merge`: what `lfm2 check --json` or `lfm2 report` wrote on several machines, side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -7,24 +7,33 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use lfm2_harness::report;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::output::{SCHEMA_VERSION, print, print_json, table};
 use super::{FAILED, Failure};
 
-/// Lay the results of several machines side by side: the hashes of every operation must agree
+/// Lays the results of several machines side by side
 ///
-/// The files are what `lfm2 check --json` printed. Results are the same bits on every machine, so hashes that differ are a bug. Exit
-/// status: 0 all agree and every check was right, 1 something differs or failed, 2 a file cannot be read.
+/// Files that `lfm2 check --json` printed: the hashes of every operation must agree. Results are the same bits on every machine, so hashes
+/// that differ are a bug. Exit status: 0 all agree and every check was right, 1 something differs or failed, 2 a file cannot be read.
+///
+/// Files `report.json` that `cargo bench` or `lfm2 report` wrote: one report of all machines, in a folder of its own. No time of one is
+/// divided by that of another.
 #[derive(Args)]
 pub struct MergeArguments {
-    /// Files that `lfm2 check --json` wrote
+    /// Files that `lfm2 check --json` wrote, or `report.json` of benches
     #[arg(value_name = "FILE", num_args = 2.., required = true)]
     files: Vec<PathBuf>,
 
-    /// Print JSON instead of a table
+    /// Print JSON instead of a table, or of the path of a report
     #[arg(long)]
     json: bool,
+
+    /// Where a report of benches is written
+    #[arg(long, value_name = "FOLDER", default_value = "lfm2-report")]
+    out: PathBuf,
 }
 
 /// What is read of a result file.
@@ -72,6 +81,18 @@ struct Row {
 
 /// Compares the files; the exit status says whether they agree.
 pub fn run(arguments: MergeArguments) -> Result<ExitCode, Failure> {
+    let files = &arguments.files;
+    let are_reports = files.iter().map(|path| is_report(path)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(other) = are_reports.iter().position(|is_report| *is_report != are_reports[0]) {
+        let kind =
+            |is_report| if is_report { "a report of benches" } else { "a result of lfm2 check" };
+        let [first, other] =
+            [0, other].map(|i| format!("{} is {}", files[i].display(), kind(are_reports[i])));
+        return Err(format!("{first}, {other}: expected files of one kind").into());
+    }
+    if are_reports[0] {
+        return merge_reports(&arguments);
+    }
     let results = arguments.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let merged = merge(&arguments.files, results);
     if arguments.json {
@@ -80,6 +101,23 @@ pub fn run(arguments: MergeArguments) -> Result<ExitCode, Failure> {
         print(&text(&merged))?;
     }
     Ok(if merged.is_right { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Whether the file holds what benches measured. One that holds no JSON at all is left to whoever reads it.
+fn is_report(path: &Path) -> Result<bool, Failure> {
+    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let content: Result<Value, _> = serde_json::from_reader(BufReader::new(file));
+    Ok(content.is_ok_and(|content| content["document"] == report::DOCUMENT))
+}
+
+fn merge_reports(arguments: &MergeArguments) -> Result<ExitCode, Failure> {
+    let report = report::merge(&arguments.files)?;
+    let page = report.write(&arguments.out)?;
+    match arguments.json {
+        true => print(&(serde_json::to_string_pretty(&report)? + "\n"))?,
+        false => print(&format!("{}\n", page.display()))?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn read(path: &Path) -> Result<ResultFile, Failure> {

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
+pub use lfm2_harness::report::text::{bytes, counted};
+
 pub use self::file::OutputFile;
 use super::Failure;
 
@@ -55,25 +57,6 @@ pub fn table<Row: AsRef<[String]>>(rows: &[Row]) -> String {
     text
 }
 
-/// A number of things for people, such as `2 threads`.
-pub fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// A number of bytes for people, such as `1.4 GiB`.
-pub fn bytes(count: u64) -> String {
-    let (mut number, mut units) = (count as f64, ["B", "KiB", "MiB", "GiB"].iter());
-    let mut unit = units.next().expect("there are units");
-    for larger in units {
-        if number < 1024.0 {
-            break;
-        }
-        (number, unit) = (number / 1024.0, larger);
-    }
-    let decimals = usize::from(number < 100.0 && number.fract() != 0.0);
-    format!("{number:.decimals$} {unit}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,13 +65,5 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [["a", "bb", ""], ["ccc", "d", "e"]].map(|row| row.map(String::from));
         assert_eq!(table(&rows), "a    bb\nccc  d   e\n");
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(49152), "48 KiB");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(5 << 40), "5120 GiB");
     }
 }

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::value_parser;
-use lfm2_harness::ceiling;
+use lfm2_harness::ceiling::{Ceilings, Work};
 use lfm2_harness::machine::Machine;
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::Activations;
@@ -147,15 +147,6 @@ enum Verdict {
     NoConclusion,
 }
 
-/// What the machine can do at most, per second.
-#[derive(Clone, Copy, Serialize)]
-struct Ceilings {
-    multiply_add: f64,
-    dot: f64,
-    brain_dot: f64,
-    read: f64,
-}
-
 pub fn run(arguments: VersusArguments) -> Result<ExitCode, Failure> {
     let report = arguments.threads.pool()?.install(|| compare(&arguments))?;
     match arguments.json {
@@ -190,7 +181,7 @@ fn compare(arguments: &VersusArguments) -> Result<Report, Failure> {
             ceilings.push(Ceilings::measure(ours.isa, &memory));
             bar.inc(1);
         }
-        let ceilings = Ceilings::medians(&ceilings);
+        let ceilings = medians(&ceilings);
         comparisons.push(times.compare(task, ours.limit(task, ceilings), ceilings));
     }
     drop(bar);
@@ -300,41 +291,30 @@ impl Ours {
     /// cached, once for each call.
     fn limit(&self, task: Task, ceilings: Ceilings) -> f64 {
         let Self { model, .. } = self;
-        let linear_peak = match model.head().activations() {
-            Activations::F32 => ceilings.multiply_add,
-            Activations::Int8 => ceilings.dot,
-            Activations::Bf16 => ceilings.brain_dot,
-        };
+        let activations = model.head().activations();
         let call = |context: usize, rows: usize| {
             let Operations { linear, attention } = model.config().operations(context, rows);
             let cached = bytes_of(self.element) * model.config().cached(context + rows);
-            let bytes = model.bytes() + cached;
-            let computing = linear as f64 / linear_peak + attention as f64 / ceilings.multiply_add;
-            computing.max(bytes as f64 / ceilings.read)
+            let work = Work {
+                rows,
+                operations: attention,
+                bytes: (model.bytes() + cached) as u64,
+                ..Work::default()
+            };
+            ceilings.seconds(&work.with_linear(activations, linear)).0
         };
         let prompt = if task.prompt > 0 { call(task.depth, task.prompt) } else { 0.0 };
         prompt + (0..task.generate).map(|i| call(task.depth + i, 1)).sum::<f64>()
     }
 }
 
-impl Ceilings {
-    fn measure(isa: Isa, memory: &[f32]) -> Self {
-        Self {
-            multiply_add: ceiling::multiply_add(isa),
-            dot: ceiling::dot(isa),
-            brain_dot: ceiling::brain_dot(isa),
-            read: ceiling::read(isa, memory),
-        }
-    }
-
-    fn medians(all: &[Self]) -> Self {
-        let of = |ceiling: fn(&Self) -> f64| median(&all.iter().map(ceiling).collect::<Vec<_>>());
-        Self {
-            multiply_add: of(|ceilings| ceilings.multiply_add),
-            dot: of(|ceilings| ceilings.dot),
-            brain_dot: of(|ceilings| ceilings.brain_dot),
-            read: of(|ceilings| ceilings.read),
-        }
+fn medians(all: &[Ceilings]) -> Ceilings {
+    let of = |ceiling: fn(&Ceilings) -> f64| median(&all.iter().map(ceiling).collect::<Vec<_>>());
+    Ceilings {
+        multiply_add: of(|ceilings| ceilings.multiply_add),
+        dot: of(|ceilings| ceilings.dot),
+        brain_dot: of(|ceilings| ceilings.brain_dot),
+        read: of(|ceilings| ceilings.read),
     }
 }
 

@@ -40,7 +40,7 @@ pub fn finish(path: &Path, isas: &[Isa], results: &Results) -> Result<(), Failur
     let machine = Machine::detect();
     let suite = |(i, isa): (usize, &Isa)| {
         let mut suite = TestSuite::new(isa.name());
-        suite.add_property(("architecture", machine.architecture));
+        suite.add_property(("architecture", machine.architecture.as_str()));
         suite.add_property(("cpu", machine.cpu.as_deref().unwrap_or("unknown")));
         suite.add_property(("commit", env!("LFM2_COMMIT")));
         suite.add_property(("is_dirty", env!("LFM2_IS_DIRTY")));

@@ -1,0 +1,70 @@
+use maud::{Markup, html};
+
+use crate::report::Results;
+use crate::report::crossing::Crossing;
+use crate::report::growth::{Growth, Part, Phase, Setting};
+use crate::report::manifest::PeakOf;
+use crate::report::text::{about, counted, rate, three_digits};
+
+/// The answers of several machines. Nothing is computed of two of them.
+pub fn section(all: &[Results]) -> Markup {
+    let layer = |results: &Results, phase| results.growth(phase, Part::Layer).cloned();
+    let crossing = |growth: Option<Growth>| match growth.map(|growth| growth.crossing) {
+        Some(Crossing::At { length, low, high, .. }) => {
+            format!("{} ({} to {})", about(length), about(low), about(high))
+        }
+        Some(Crossing::AttentionCostsMore) => "none in range: attention costs more".to_string(),
+        Some(Crossing::AttentionCostsLess) => "none in range: attention costs less".to_string(),
+        Some(Crossing::Equal) => "everywhere".to_string(),
+        Some(Crossing::Unknown) | None => "not measured".to_string(),
+    };
+    let missing = || "not measured".to_string();
+    let answer = |growth: Option<Growth>| {
+        growth.map_or_else(missing, |growth| {
+            let pair = growth.answer();
+            format!("{} at {}", three_digits(pair.ratio()), pair.length)
+        })
+    };
+    let setting = |results: &Results| {
+        results.growths.first().map_or_else(
+            missing,
+            |Growth { setting: Setting { isa, format, threads }, .. }| {
+                format!("{isa}, {format}, {}", counted(*threads, "thread"))
+            },
+        )
+    };
+    let peak = |results: &Results, is_it: fn(PeakOf) -> bool, unit: &str| {
+        results.peak(is_it).map_or_else(missing, |peak| rate(peak) + unit)
+    };
+    type Cell<'a> = Box<dyn Fn(&Results) -> String + 'a>;
+    let rows: [(&str, Cell); 7] = [
+        ("setting", Box::new(setting)),
+        ("prefill: attention / conv", Box::new(|results| answer(layer(results, Phase::Prefill)))),
+        ("prefill: the same at", Box::new(|results| crossing(layer(results, Phase::Prefill)))),
+        ("decode: attention / conv", Box::new(|results| answer(layer(results, Phase::Decode)))),
+        ("decode: the same at", Box::new(|results| crossing(layer(results, Phase::Decode)))),
+        (
+            "multiply-adds",
+            Box::new(|results| peak(results, |of| of == PeakOf::MultiplyAdd, "op/s")),
+        ),
+        (
+            "reading the nearest cache",
+            Box::new(|results| peak(results, |of| matches!(of, PeakOf::Read { .. }), "B/s")),
+        ),
+    ];
+    html! {
+        section {
+            h2 { "Machines side by side" }
+            div.scroll {
+                table {
+                    thead { tr { th {} @for (index, results) in all.iter().enumerate() { th { (index + 1) ". " (results.cpu()) } } } }
+                    tbody {
+                        @for (name, cell) in &rows {
+                            tr { th { (name) } @for results in all { td { (cell(results)) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -40,6 +40,16 @@ const SHAPES: [[usize; 2]; 5] = [
 
 const HEAD: [usize; 2] = [VOCABULARY, WIDTH];
 
+/// How often a token of the 350M goes through layers of each shape: in ten conv layers, six attention layers and sixteen feed-forwards.
+const TIMES: [(usize, [usize; 2]); 6] = [
+    (10, [3 * WIDTH, WIDTH]),
+    (10 + 2 * 6, [WIDTH, WIDTH]),
+    (2 * 6, [KEY_VALUE_HEADS * HEAD_DIM, WIDTH]),
+    (2 * 16, [FEED_FORWARD_WIDTH, WIDTH]),
+    (16, [WIDTH, FEED_FORWARD_WIDTH]),
+    (1, HEAD),
+];
+
 fn main() {
     Options::from_args().in_pool(run);
 }
@@ -525,9 +535,13 @@ fn shares(options: &Options, isas: &[Isa], memory: &[f32]) -> Vec<Share> {
         }
     }
     for stored in [F32, BF16, BF16_BF16, Q8_0, Q4_0] {
+        let first = shares.len();
         for shape in SHAPES.into_iter().chain([HEAD]) {
             share_of_read(options, isas, stored, shape, decoded, memory, &mut shares);
         }
+        let together =
+            isas.iter().filter_map(|isa| of_a_token(stored, isa.name(), &shares[first..]));
+        shares.extend(together.collect::<Vec<_>>());
     }
     shares.sort_by_key(|share| {
         (
@@ -600,6 +614,34 @@ fn share_of_read(
         }
         shares.push(Share::new(isa, &layer, READ, ceilings, reached));
     }
+}
+
+/// All linear layers that a decoded token goes through, one after another; `None` unless each was measured.
+fn of_a_token(stored: Stored, isa: &'static str, shares: &[Share]) -> Option<Share> {
+    let layers = TIMES.map(|(times, [outputs, inputs])| {
+        let shape = format!("1x{outputs}x{inputs}");
+        let share = shares.iter().find(|share| share.isa == isa && share.shape == shape)?;
+        Some(((times * stored.format.bytes(outputs * inputs)) as f64, share))
+    });
+    let layers: Vec<_> = layers.into_iter().collect::<Option<_>>()?;
+    let bytes: f64 = layers.iter().map(|(bytes, _)| bytes).sum();
+    let together = |rate: &dyn Fn(&Share) -> f64| {
+        bytes / layers.iter().map(|(bytes, share)| bytes / rate(share)).sum::<f64>()
+    };
+    let spread = |of: fn(&Share) -> Spread| Spread {
+        low: together(&|share| of(share).low),
+        median: together(&|share| of(share).median),
+        high: together(&|share| of(share).high),
+    };
+    Some(Share {
+        isa,
+        format: stored.name(),
+        shape: "all of a token".to_string(),
+        of: READ,
+        ceiling: spread(|share| share.ceiling),
+        reached: spread(|share| share.reached),
+        percent: spread(|share| share.percent),
+    })
 }
 
 fn linear_id(isa: Isa, stored: Stored, [outputs, inputs]: [usize; 2], rows: usize) -> String {

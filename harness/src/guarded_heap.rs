@@ -73,6 +73,8 @@ impl GuardedHeap {
                 unsafe { mmap_anonymous(ptr::null_mut(), ARENA, ProtFlags::empty(), flags) };
             self.arena.store(arena.expect("addresses for a heap").addr(), Ordering::Release);
         }
+        // Kept from now on: to find it out may take the heap, which asks for it.
+        page_size();
         let number = Side::ALL.iter().position(|one| *one == side).map_or(0, |index| index + 1);
         let outer = self.side.swap(number, Ordering::Release);
         let result = work();

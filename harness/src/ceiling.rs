@@ -105,32 +105,24 @@ pub fn beyond_cache() -> usize {
 
 /// Floating-point operations per second of multiply-adds that never leave the registers.
 pub fn multiply_add(isa: Isa) -> f64 {
-    const ITERATIONS: usize = 200_000;
-    let (operations, seconds) = on_every_thread(|_| {
-        let (operations, sum) = peak::multiply_add(isa, ITERATIONS);
-        black_box(sum);
-        operations
-    });
-    operations as f64 / seconds
+    operations(|| peak::multiply_add(isa, 200_000))
 }
 
 /// Operations per second of products of bytes that never leave the registers: a product and its addition are two.
 pub fn dot(isa: Isa) -> f64 {
-    const ITERATIONS: usize = 100_000;
-    let (operations, seconds) = on_every_thread(|_| {
-        let (operations, sum) = peak::dot(isa, ITERATIONS);
-        black_box(sum);
-        operations
-    });
-    operations as f64 / seconds
+    operations(|| peak::dot(isa, 100_000))
 }
 
 /// Operations per second of products of brain floats that never leave the registers; as [`multiply_add`] without an instruction for them.
 pub fn brain_dot(isa: Isa) -> f64 {
-    const ITERATIONS: usize = 200_000;
+    operations(|| peak::brain_dot(isa, 200_000))
+}
+
+/// Operations per second of what says how many it does, on every thread.
+fn operations<R>(peak: impl Fn() -> (u64, R) + Sync) -> f64 {
     let (operations, seconds) = on_every_thread(|_| {
-        let (operations, sum) = peak::brain_dot(isa, ITERATIONS);
-        black_box(sum);
+        let (operations, result) = peak();
+        black_box(result);
         operations
     });
     operations as f64 / seconds

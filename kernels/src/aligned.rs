@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 use crate::simd::Storable;
 
-const CACHE_LINE: usize = 64;
+/// Bytes of a line, which is also what one prefetch brings.
+pub const CACHE_LINE: usize = 64;
 
 /// A fixed-length buffer that begins at a cache line.
 pub struct Aligned<E: Storable> {

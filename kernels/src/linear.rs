@@ -25,4 +25,6 @@ pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};
 pub fn free_buffers() {
     chains::PACKED.clear();
     integers::QUANTISED.clear();
+    brain_floats::ROUNDED.clear();
+    brain_floats::SINGLES.clear();
 }

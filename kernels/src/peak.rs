@@ -3,6 +3,8 @@
 
 use std::hint::black_box;
 
+use crate::aligned::CACHE_LINE;
+use crate::simd::slices::inlined;
 use crate::simd::{
     BrainDots, Dots, Isa, LANES, Lanes, Registers, Simd, Words, dispatch, dispatch_brain_dots,
     dispatch_dots,
@@ -13,8 +15,8 @@ use crate::simd::{
 pub fn multiply_add(isa: Isa, iterations: usize) -> (u64, f32) {
     dispatch!(isa, simd => match registers(simd) {
         // Two registers each: twelve chains.
-        Registers::Few => chains::<_, 6>(simd, iterations),
-        Registers::Many => chains::<_, 24>(simd, iterations),
+        Registers::Few => multiply_adds_in_chains::<_, 6>(simd, iterations),
+        Registers::Many => multiply_adds_in_chains::<_, 24>(simd, iterations),
     })
 }
 
@@ -44,20 +46,12 @@ fn brain_dots_in_chains<D: BrainDots, const N: usize>(dots: D, iterations: usize
     // 1 and 2 times 0.5 and -0.25.
     let weights = simd.splat_words(black_box(0x3F80_4000));
     let activations = simd.splat_words(black_box(0x3F00_BE80));
-    let mut sums = [simd.splat(0.0); N];
-    for n in 0..N {
-        sums[n] = simd.splat(n as f32);
-    }
-    for _ in 0..iterations {
-        for n in 0..N {
-            sums[n] = dots.add_products(sums[n], weights, activations);
-        }
-    }
-    let mut total = sums[0];
-    for n in 1..N {
-        total = total + sums[n];
-    }
-    ((2 * 2 * LANES * N * iterations) as u64, total.sum())
+    chains::<_, N>(
+        simd,
+        iterations,
+        2 * 2 * LANES,
+        inlined!(|sum| { dots.add_products(sum, weights, activations) }),
+    )
 }
 
 #[inline(always)]
@@ -87,23 +81,34 @@ fn registers<S: Simd>(_: S) -> Registers {
 }
 
 #[inline(always)]
-fn chains<S: Simd, const N: usize>(simd: S, iterations: usize) -> (u64, f32) {
+fn multiply_adds_in_chains<S: Simd, const N: usize>(simd: S, iterations: usize) -> (u64, f32) {
     let factor = simd.splat(black_box(0.999));
     let term = simd.splat(black_box(0.001));
+    chains::<_, N>(simd, iterations, 2 * LANES, inlined!(|sum: S::Lanes| sum.mul_add(factor, term)))
+}
+
+/// `N` chains side by side, each link of which does `operations`.
+#[inline(always)]
+fn chains<S: Simd, const N: usize>(
+    simd: S,
+    iterations: usize,
+    operations: usize,
+    link: impl Fn(S::Lanes) -> S::Lanes,
+) -> (u64, f32) {
     let mut sums = [simd.splat(0.0); N];
     for n in 0..N {
         sums[n] = simd.splat(n as f32);
     }
     for _ in 0..iterations {
         for n in 0..N {
-            sums[n] = sums[n].mul_add(factor, term);
+            sums[n] = link(sums[n]);
         }
     }
     let mut total = sums[0];
     for n in 1..N {
         total = total + sums[n];
     }
-    ((2 * LANES * N * iterations) as u64, total.sum())
+    ((operations * N * iterations) as u64, total.sum())
 }
 
 /// In what order [`read`] goes through memory: which is fastest, differs between machines.
@@ -124,9 +129,6 @@ impl Order {
 
 /// Sums of a group that are kept apart, so that none waits for the one before.
 const SUMS: usize = 4;
-
-/// Bytes of a line of memory.
-const CACHE_LINE: usize = 64;
 
 /// Bytes that [`Order::LineAhead`] asks for before it reads them.
 const READ_AHEAD: usize = 12 * 1024;

@@ -10,6 +10,7 @@ use super::chains::{CUT, Panels};
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::integers::Begin;
 use super::multiply::{BLOCK_ROWS, Call, Kernel, chains};
+use crate::aligned::CACHE_LINE;
 use crate::fault;
 use crate::simd::slices::{read, write};
 use crate::simd::{BrainDots, Isa, LANES, Lanes, Simd, dispatch, dispatch_brain_dots};
@@ -63,10 +64,10 @@ type RowCut = [Word; STRIDE];
 const TILE_ROWS: usize = 12;
 
 /// Rows tile by tile, and the rows of a tile cut by cut.
-static ROUNDED: Buffers<RowCut> = Buffers::new();
+pub static ROUNDED: Buffers<RowCut> = Buffers::new();
 
 /// Rounded rows where they are singles.
-static SINGLES: Buffers<f32> = Buffers::new();
+pub static SINGLES: Buffers<f32> = Buffers::new();
 
 /// Multiplies rows by brain floats. They are rounded once, for all threads.
 pub fn multiply(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
@@ -151,9 +152,6 @@ const PAIR_BYTES: usize = size_of::<<bf16 as Weight>::Strip>();
 
 /// Bytes that one row asks for before it reads them.
 const READ_AHEAD: usize = 12 * 1024;
-
-/// Bytes that one prefetch brings.
-const CACHE_LINE: usize = 64;
 
 /// Sums of a block's rows between two cuts: they stay close together, where the rows of an output are far apart.
 type Sums = [[[f32; LANES]; PANELS]; BLOCK_ROWS];

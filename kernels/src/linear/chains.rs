@@ -9,6 +9,7 @@ use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::Kernel;
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
+use crate::aligned::CACHE_LINE;
 use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 
@@ -27,9 +28,6 @@ pub static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
 
 /// Inputs of a row for which a line is asked for at a time.
 const STEP: usize = 16;
-
-/// Bytes that one prefetch brings.
-const CACHE_LINE: usize = 64;
 
 /// Weights that chains read.
 pub trait Panels: Sync {

@@ -1,6 +1,7 @@
 use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
+use crate::aligned::CACHE_LINE;
 use crate::fault;
 use crate::linear::tile::{InLines, Lines, OneByOne, SideBySide, chain};
 use crate::simd::math::exp;
@@ -18,9 +19,6 @@ pub const MAX_HEAD_DIM: usize = 128;
 
 /// The most query heads that may share a key and value head.
 pub const MAX_GROUP: usize = 16;
-
-/// Bytes that one prefetch brings.
-const CACHE_LINE: usize = 64;
 
 /// Query rows (positions times the heads that share keys) of a tile.
 const TILE: usize = 6;

@@ -13,12 +13,7 @@
 //!
 //! # Ids
 //!
-//! An id is `op/isa/format/shape/threads`; [`lfm2_harness::report::id`] has the grammar.
-//!
-//! # Memory
-//!
-//! A model's weights and caches do not fit the processor's caches, so each layer finds its own gone when its turn comes. What is
-//! timed here is therefore one of many copies in turn, which together are several times as large as the last cache.
+//! An id is `op/isa/format/shape/threads`; [`lfm2_harness::report::id`] has the grammar, and [`lfm2_harness::workload`] what runs.
 //!
 //! # Results
 //!
@@ -28,8 +23,6 @@
 //! of what it has measured.
 #![forbid(unsafe_code)]
 
-mod case;
-mod data;
 mod load;
 mod options;
 mod peaks;
@@ -37,10 +30,11 @@ mod recorder;
 mod session;
 mod spread;
 
-pub use case::{Case, Workload};
-pub use data::{Stored, matrices, values};
 pub use lfm2_harness::ceiling::{self, Work, beyond_cache};
 pub use lfm2_harness::report::text::time;
-pub use options::{Extent, Options};
+pub use lfm2_harness::workload::{
+    Case, Extent, Stored, Weights, Workload, layers, matrices, operations, values,
+};
+pub use options::Options;
 pub use session::{Measurement, Session};
 pub use spread::Spread;

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use clap::{CommandFactory, Parser};
 use criterion::Criterion;
+use lfm2_harness::workload::Extent;
 use lfm2_kernels::Isa;
 use lfm2_kernels::threads::enter;
 use rayon::ThreadPoolBuilder;
@@ -11,28 +12,6 @@ use regex::Regex;
 
 /// Where [`Options::from_args`] leaves this package's flags for Criterion not to see them.
 const VARIABLE: &str = "LFM2_BENCH_OPTIONS";
-
-/// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Extent {
-    /// The least that still answers the question.
-    Quick,
-    /// What fits ten minutes on two cores, all benches together.
-    Usual,
-    /// Every length and shape.
-    Full,
-}
-
-impl Extent {
-    /// Its name in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Quick => "quick",
-            Self::Usual => "usual",
-            Self::Full => "full",
-        }
-    }
-}
 
 /// What the command line asks for.
 #[derive(Clone)]

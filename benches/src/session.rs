@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use lfm2_harness::report::{Entry, Id};
+use lfm2_harness::workload::run;
 use lfm2_kernels::Isa;
 use serde::Serialize;
 
@@ -33,47 +34,6 @@ pub struct Measurement {
     pub work: Work,
     /// Of one run.
     pub seconds: Spread,
-}
-
-impl Case<'_> {
-    /// `op/isa/format/shape/threads`.
-    pub fn id(&self) -> String {
-        let Self { op, isa, format, shape, .. } = self;
-        format!("{op}/{isa}/{format}/{shape}/{}", rayon::current_num_threads())
-    }
-
-    /// About how long one run takes, for want of a measurement.
-    fn guess(&self) -> f64 {
-        let (operations_per_second, bytes_per_second) =
-            if self.isa.name() == "scalar" { (5e8, 5e8) } else { (1e11, 2e10) };
-        let Work { operations, bytes, .. } = self.work;
-        (operations as f64 / operations_per_second).max(bytes as f64 / bytes_per_second)
-    }
-
-    /// Whether the scalar reference would take so long that it must be asked for.
-    fn is_too_slow(&self) -> bool {
-        self.isa.name() == "scalar" && self.guess() > 0.2
-    }
-
-    /// Whose bits to compare with, and over how many rows: the scalar reference where that is a matter of milliseconds, else
-    /// another instruction set, else the reference over the first rows.
-    fn reference(&self) -> (Isa, usize) {
-        const SCALAR_OPERATIONS: u64 = 20_000_000;
-        let Work { rows, operations, .. } = self.work;
-        let others = Isa::available().into_iter().filter(|isa| *isa != self.isa);
-        let is_scalar = |isa: &Isa| isa.name() == "scalar";
-        let (scalar, wide): (Vec<_>, Vec<_>) = others.partition(is_scalar);
-        match (scalar.first(), wide.last()) {
-            (Some(&scalar), _) if operations <= SCALAR_OPERATIONS => (scalar, rows),
-            (_, Some(&other)) => (other, rows),
-            (Some(&scalar), None) => {
-                let share = SCALAR_OPERATIONS as f64 / operations as f64;
-                (scalar, ((rows as f64 * share) as usize).max(1))
-            }
-            // There is one instruction set on this machine.
-            (None, None) => (self.isa, rows),
-        }
-    }
 }
 
 impl Session {
@@ -209,24 +169,6 @@ fn seconds(samples: &[(u64, Duration)]) -> Vec<f64> {
     let counted = samples.last().map_or(0, |(runs, _)| *runs);
     let counts = samples.iter().rev().take_while(|(runs, _)| *runs == counted);
     counts.map(|(runs, elapsed)| elapsed.as_secs_f64() / *runs as f64).collect()
-}
-
-fn run(workload: &mut dyn Workload, isa: Isa, rows: usize, iterations: u64) -> Duration {
-    if workload.rewinds() {
-        let mut elapsed = Duration::ZERO;
-        for _ in 0..iterations {
-            workload.rewind();
-            let start = Instant::now();
-            workload.run(isa, rows);
-            elapsed += start.elapsed();
-        }
-        return elapsed;
-    }
-    let start = Instant::now();
-    for _ in 0..iterations {
-        workload.run(isa, rows);
-    }
-    start.elapsed()
 }
 
 fn check(id: &str, workload: &mut dyn Workload, isa: Isa, reference: Isa, rows: usize) {

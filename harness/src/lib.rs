@@ -29,3 +29,4 @@ pub mod random_model;
 pub mod report;
 pub mod self_test;
 pub mod witness;
+pub mod workload;

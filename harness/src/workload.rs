@@ -1,0 +1,117 @@
+//! What is timed, by benches and by the timing gate: operations at the shapes of LFM2-350M, each with what one run of it does.
+//!
+//! A model's weights and caches do not fit the processor's caches, so each layer finds its own gone when its turn comes. What is
+//! timed is therefore one of many copies in turn, which together are several times as large as the last cache.
+
+use lfm2_kernels::Isa;
+
+use crate::ceiling::Work;
+
+mod function;
+pub mod layers;
+pub mod operations;
+mod stored;
+mod value;
+
+pub use stored::{Stored, Weights, matrices, values};
+pub use value::{Value, measure, run};
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// The least that still answers the question.
+    Quick,
+    /// What fits ten minutes on two cores, all benches together.
+    Usual,
+    /// Every length and shape.
+    Full,
+}
+
+impl Extent {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Usual => "usual",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Something to time.
+pub struct Case<'a> {
+    /// The first part of the id.
+    pub op: &'static str,
+    /// The instruction set that is timed.
+    pub isa: Isa,
+    /// The third part of the id.
+    pub format: &'static str,
+    /// The fourth part of the id.
+    pub shape: String,
+    /// What one run does.
+    pub work: Work,
+    /// Makes what runs; called only if the case is not filtered out.
+    pub prepare: Box<dyn Fn() -> Box<dyn Workload + 'a> + 'a>,
+}
+
+impl Case<'_> {
+    /// `op/isa/format/shape/threads`.
+    pub fn id(&self) -> String {
+        let Self { op, isa, format, shape, .. } = self;
+        format!("{op}/{isa}/{format}/{shape}/{}", rayon::current_num_threads())
+    }
+
+    /// About how long one run takes, for want of a measurement.
+    pub fn guess(&self) -> f64 {
+        let (operations_per_second, bytes_per_second) =
+            if self.isa.name() == "scalar" { (5e8, 5e8) } else { (1e11, 2e10) };
+        let Work { operations, bytes, .. } = self.work;
+        (operations as f64 / operations_per_second).max(bytes as f64 / bytes_per_second)
+    }
+
+    /// Whether the scalar reference would take so long that it must be asked for.
+    pub fn is_too_slow(&self) -> bool {
+        self.isa.name() == "scalar" && self.guess() > 0.2
+    }
+
+    /// Whose bits to compare with, and over how many rows: the scalar reference where that is a matter of milliseconds, else
+    /// another instruction set, else the reference over the first rows.
+    pub fn reference(&self) -> (Isa, usize) {
+        const SCALAR_OPERATIONS: u64 = 20_000_000;
+        let Work { rows, operations, .. } = self.work;
+        let others = Isa::available().into_iter().filter(|isa| *isa != self.isa);
+        let is_scalar = |isa: &Isa| isa.name() == "scalar";
+        let (scalar, wide): (Vec<_>, Vec<_>) = others.partition(is_scalar);
+        match (scalar.first(), wide.last()) {
+            (Some(&scalar), _) if operations <= SCALAR_OPERATIONS => (scalar, rows),
+            (_, Some(&other)) => (other, rows),
+            (Some(&scalar), None) => {
+                let share = SCALAR_OPERATIONS as f64 / operations as f64;
+                (scalar, ((rows as f64 * share) as usize).max(1))
+            }
+            // There is one instruction set on this machine.
+            (None, None) => (self.isa, rows),
+        }
+    }
+}
+
+/// What a case runs.
+pub trait Workload {
+    /// Brings everything back to where the first run began.
+    fn restore(&mut self);
+
+    /// Runs once, over the first `rows` of its rows.
+    fn run(&mut self, isa: Isa, rows: usize);
+
+    /// What the last run wrote.
+    fn output(&self) -> &[f32];
+
+    /// Whether [`rewind`](Self::rewind) must be called before each run. Otherwise runs are timed together, as one would be over
+    /// sooner than a clock can tell.
+    fn rewinds(&self) -> bool {
+        false
+    }
+
+    /// Makes room for the next run; not timed.
+    fn rewind(&mut self) {}
+}

@@ -1,0 +1,170 @@
+//! What runs: a whole layer, or its mixer alone.
+
+use std::rc::Rc;
+
+use lfm2_kernels::Isa;
+use lfm2_kernels::model::{BlockBuffers, Config, ConvState, LayerKind, LayerState, Scratch};
+use lfm2_kernels::ops::{ShortConv, add, attention, rms_norm, short_conv};
+
+use super::{Layer, Layers};
+use crate::workload::{Workload, values};
+
+/// What every state of a workload has in common.
+struct States {
+    states: Vec<LayerState>,
+    context: usize,
+    turn: usize,
+}
+
+impl States {
+    fn new(states: Vec<LayerState>) -> Self {
+        let context = match &states[0] {
+            LayerState::Conv(_) => 0,
+            LayerState::Attention(cache) => cache.len(),
+        };
+        Self { states, context, turn: 0 }
+    }
+
+    fn restore(&mut self) {
+        self.turn = 0;
+        for state in &mut self.states {
+            if let LayerState::Conv(ConvState::Gated(inputs)) = state {
+                inputs.fill(0.0);
+            }
+        }
+    }
+
+    /// The turn's number and its state, after the context. A convolution goes on from where it is, since that costs the same.
+    fn next(&mut self) -> (usize, &mut LayerState) {
+        let turn = self.turn;
+        self.turn += 1;
+        let at = turn % self.states.len();
+        let state = &mut self.states[at];
+        if let LayerState::Attention(cache) = state {
+            cache.truncate(self.context);
+        }
+        (turn, state)
+    }
+}
+
+/// The rows of a run in the pieces that the model takes.
+fn pieces(rows: usize) -> impl Iterator<Item = usize> {
+    (0..rows).step_by(Scratch::MAX_ROWS).map(move |first| Scratch::MAX_ROWS.min(rows - first))
+}
+
+/// A whole layer. As in the model, every piece of a prompt passes through the same buffers.
+pub struct Whole {
+    layers: Rc<[Layer]>,
+    states: States,
+    epsilon: f32,
+    width: usize,
+    start: Vec<f32>,
+    hidden: Vec<f32>,
+    normed: Vec<f32>,
+    mixed: Vec<f32>,
+    buffers: BlockBuffers,
+}
+
+impl Whole {
+    pub fn new(layers: &Layers, kind: LayerKind, states: Vec<LayerState>, rows: usize) -> Self {
+        let (config, rows) = (&layers.config, rows.min(Scratch::MAX_ROWS));
+        let width = config.hidden_size;
+        let start = values("hidden", rows * width);
+        Self {
+            layers: layers.of(kind),
+            states: States::new(states),
+            epsilon: config.norm_epsilon,
+            width,
+            hidden: start.clone(),
+            normed: start.clone(),
+            mixed: start.clone(),
+            start,
+            buffers: BlockBuffers::new(config, rows),
+        }
+    }
+}
+
+impl Workload for Whole {
+    fn restore(&mut self) {
+        self.states.restore();
+        self.hidden.copy_from_slice(&self.start);
+    }
+
+    fn run(&mut self, isa: Isa, rows: usize) {
+        let (turn, state) = self.states.next();
+        let Layer { norm, mixer } = &self.layers[turn % self.layers.len()];
+        for piece in pieces(rows) {
+            let elements = piece * self.width;
+            let hidden = &mut self.hidden[..elements];
+            let normed = &mut self.normed[..elements];
+            let mixed = &mut self.mixed[..elements];
+            rms_norm(isa, hidden, norm, self.epsilon, normed);
+            mixer.forward(isa, normed, state, &mut self.buffers, mixed);
+            add(isa, hidden, mixed);
+        }
+    }
+
+    fn output(&self) -> &[f32] {
+        &self.hidden
+    }
+}
+
+/// A mixer without its projections. As in the model, its input has just been written by them, piece by piece.
+pub struct Alone {
+    states: States,
+    conv: ShortConv,
+    heads: usize,
+    width: usize,
+    key_value_width: usize,
+    /// B, C and x, or the queries.
+    input: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl Alone {
+    pub fn new(config: &Config, states: Vec<LayerState>, rows: usize) -> Self {
+        let (width, key_value_width) = (config.hidden_size, config.key_value_width());
+        let rows = rows.min(Scratch::MAX_ROWS);
+        Self {
+            states: States::new(states),
+            conv: ShortConv::new(width, &values("conv", width * config.conv_length), None),
+            heads: config.heads,
+            width,
+            key_value_width,
+            input: values("input", rows * 3 * width),
+            keys: values("new keys", rows * key_value_width),
+            values: values("new values", rows * key_value_width),
+            out: vec![0.0; rows * width],
+        }
+    }
+}
+
+impl Workload for Alone {
+    fn restore(&mut self) {
+        self.states.restore();
+    }
+
+    fn run(&mut self, isa: Isa, rows: usize) {
+        let (_, state) = self.states.next();
+        for piece in pieces(rows) {
+            let out = &mut self.out[..piece * self.width];
+            match state {
+                LayerState::Conv(ConvState::Gated(state)) => {
+                    short_conv(isa, &self.input[..3 * out.len()], &self.conv, state, out);
+                }
+                LayerState::Attention(cache) => {
+                    let (position, elements) = (cache.len(), piece * self.key_value_width);
+                    cache.append(&self.keys[..elements], &self.values[..elements]);
+                    attention(isa, &self.input[..out.len()], self.heads, cache, position, out);
+                }
+                LayerState::Conv(ConvState::ShiftSum(_)) => unreachable!("the published model"),
+            }
+        }
+    }
+
+    fn output(&self) -> &[f32] {
+        &self.out
+    }
+}

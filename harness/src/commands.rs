@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod ab;
 mod check;
 mod faults;
 mod generate;
@@ -15,6 +16,7 @@ mod logits;
 mod merge;
 mod quantize;
 mod report;
+mod time;
 mod versus;
 
 mod checkpoint;
@@ -33,6 +35,9 @@ pub const FAILED: u8 = 1;
 /// The exit status of a command that could not do what it was asked.
 pub const UNUSABLE: u8 = 2;
 
+/// The exit status of a comparison that found the machine too noisy.
+pub const INCONCLUSIVE: u8 = 3;
+
 #[derive(Subcommand)]
 pub enum Command {
     Isas(isas::IsasArguments),
@@ -46,6 +51,8 @@ pub enum Command {
     Quantize(quantize::QuantizeArguments),
     Report(report::ReportArguments),
     Versus(versus::VersusArguments),
+    Time(time::TimeArguments),
+    Ab(ab::AbArguments),
 }
 
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -63,5 +70,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Versus(arguments) => versus::run(arguments),
+        Command::Time(arguments) => time::run(arguments),
+        Command::Ab(arguments) => ab::run(&arguments),
     }
 }

@@ -26,6 +26,7 @@ pub mod oracle;
 pub mod plan;
 pub mod quantize;
 pub mod random_model;
+pub mod regression;
 pub mod report;
 pub mod self_test;
 pub mod witness;

@@ -24,6 +24,9 @@ pub struct Machine {
     pub caches: Vec<Cache>,
     /// Bytes of memory, if known. A limit that a container sets counts.
     pub memory_bytes: Option<u64>,
+    /// The version of the system's kernel, if known.
+    #[serde(default)]
+    pub kernel: Option<String>,
     /// How the system chooses the clock's speed, if known: `performance`, `powersave` and the like.
     #[serde(default)]
     pub governor: Option<String>,
@@ -72,10 +75,38 @@ impl Machine {
             threads: thread::available_parallelism().map_or(1, Into::into),
             caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),
             memory_bytes: memory(),
+            kernel: word(Path::new("/proc/sys/kernel/osrelease")),
             governor: word(Path::new("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
             features: features(),
         }
     }
+}
+
+/// What differs between two descriptions of what should be one machine, and how; `None` if nothing does.
+///
+/// A feature that one of the two programs does not ask for is no difference.
+pub fn difference(a: &Machine, b: &Machine) -> Option<String> {
+    let Machine {
+        cpu, architecture, cores, threads, caches, memory_bytes, kernel, governor, ..
+    } = a;
+    let presence = |machine: &Machine, name: &str| {
+        machine.features.iter().find(|feature| feature.name == name).map(|feature| feature.present)
+    };
+    let feature =
+        a.features.iter().find(|Feature { name, present }| presence(b, name) == Some(!present));
+    let pairs = [
+        ("CPU", format!("{cpu:?}"), format!("{:?}", b.cpu)),
+        ("architecture", architecture.clone(), b.architecture.clone()),
+        ("cores", format!("{cores:?}"), format!("{:?}", b.cores)),
+        ("threads", threads.to_string(), b.threads.to_string()),
+        ("caches", format!("{caches:?}"), format!("{:?}", b.caches)),
+        ("memory", format!("{memory_bytes:?}"), format!("{:?}", b.memory_bytes)),
+        ("kernel", format!("{kernel:?}"), format!("{:?}", b.kernel)),
+        ("governor", format!("{governor:?}"), format!("{:?}", b.governor)),
+    ];
+    let pair = pairs.into_iter().find(|(_, a, b)| a != b);
+    let pair = pair.map(|(name, a, b)| format!("{name}: {a} and {b}"));
+    pair.or_else(|| feature.map(|feature| format!("feature {}: one has it", feature.name)))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -188,6 +219,20 @@ mod tests {
         assert!(machine.threads > 0);
         let names: BTreeSet<_> = machine.features.iter().map(|feature| &feature.name).collect();
         assert_eq!(names.len(), machine.features.len());
+    }
+
+    #[test]
+    fn machines_differ_in_what_both_were_asked_for() {
+        let machine = Machine::detect();
+        let mut other = machine.clone();
+        other.features.pop();
+        assert_eq!((difference(&machine, &other), difference(&other, &machine)), (None, None));
+        let flipped = &mut other.features[0];
+        flipped.present = !flipped.present;
+        let name = flipped.name.clone();
+        assert!(difference(&machine, &other).is_some_and(|found| found.contains(&name)));
+        let other = Machine { governor: Some("powersave".into()), ..machine.clone() };
+        assert!(difference(&machine, &other).is_some_and(|found| found.contains("powersave")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ Examples:
 
 `lfm2 COMMAND --help` explains a command and has examples of it.
 
-Exit status: 0 if all is well, 1 if a check failed, 2 if the command could not do what it was asked.";
+Exit status: 0 if all is well, 1 if a check failed, 2 if the command could not do what it was asked, 3 if a comparison was inconclusive.";
 
 /// Reference kernels for LFM2, Liquid AI's language models: the same bits on every instruction set.
 #[derive(Parser)]

@@ -114,6 +114,11 @@ impl FromStr for Chunk {
 }
 
 impl Threads {
+    /// How many were asked for.
+    pub fn count(&self) -> Option<u32> {
+        self.threads
+    }
+
     /// The pool in which to run everything.
     pub fn pool(&self) -> Result<ThreadPool, Failure> {
         // Rayon takes 0 as its default: all that the CPU has.

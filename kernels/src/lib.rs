@@ -43,5 +43,26 @@ macro_rules! fault {
 }
 pub(crate) use fault;
 
+/// `$work`; with the feature `slowdown`, it takes a tenth longer.
+#[cfg(not(feature = "slowdown"))]
+macro_rules! slowed {
+    ($work:expr) => {
+        $work
+    };
+}
+#[cfg(feature = "slowdown")]
+macro_rules! slowed {
+    ($work:expr) => {{
+        let began = std::time::Instant::now();
+        $work;
+        // The clock takes what is missing to a tenth.
+        let end = began.elapsed() * 107 / 100;
+        while began.elapsed() < end {
+            std::hint::spin_loop();
+        }
+    }};
+}
+pub(crate) use slowed;
+
 pub use aligned::Aligned;
 pub use simd::Isa;

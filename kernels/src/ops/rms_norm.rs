@@ -1,5 +1,6 @@
 use crate::simd::slices::{fold, inlined, zip_map};
 use crate::simd::{Isa, Lanes, Simd, dispatch};
+use crate::slowed;
 use crate::threads::{rows_worth_sharing, split_rows};
 
 /// Divides each row of `x` by its root mean square, then multiplies it by `weight`:
@@ -24,7 +25,7 @@ pub fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f3
     );
     split_rows(out, length, rows_worth_sharing(length), &|first, out| {
         let x = &x[first * length..][..out.len()];
-        dispatch!(isa, simd => kernel(simd, x, weight, epsilon, out));
+        slowed!(dispatch!(isa, simd => kernel(simd, x, weight, epsilon, out)));
     });
 }
 

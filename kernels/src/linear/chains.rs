@@ -198,6 +198,10 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         self.weights.panel_bytes()
     }
 
+    fn row_panels(&self) -> usize {
+        if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP }
+    }
+
     fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let mut cleared;
         let buffer: &mut [_] = if P::IS_BUFFERED {
@@ -234,7 +238,7 @@ impl<P: Panels> Chains<'_, P> {
     ) {
         let step = if P::IS_BUFFERED { CUT } else { self.inputs };
         // A strip of several panels is a straight line through memory, which is read fastest.
-        let most = if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP };
+        let most = self.row_panels();
         for (tile, out) in out.chunks_mut(most * LANES).enumerate() {
             let first = first_panel + tile * most;
             let panels = first..first + out.len().div_ceil(LANES);

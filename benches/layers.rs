@@ -3,6 +3,8 @@
 //! `conv_layer` and `attention_layer` are whole: operator norm, projections, mixer, output projection, residual. `conv_mixer` and
 //! `attention_mixer` are what is between the projections: the gated convolution, or writing the cache and attending. An attention
 //! layer here finds the angles of its positions by itself, which a model does once for all its layers (`rope_table` in `ops`).
+//!
+//! Both kinds at all lengths take turns. Criterion would time one after the other, and what memory does meanwhile would bend the curves.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -24,27 +26,31 @@ use serde::Serialize;
 fn main() {
     let options = Options::from_args();
     let alone = options.with_one_thread();
+    // What follows on one thread: four cases and peaks.
+    let later = if alone.is_some() { Duration::from_secs(10) } else { Duration::ZERO };
     options.in_pool(|options| {
         let (parts, others) = (parts(&options), other_isas(&options));
-        run(options, &parts, &others);
+        run(options, parts, others, later);
     });
     if let Some(alone) = alone {
         alone.in_pool(|options| {
             let parts = compared(&options.isas());
-            run(options, &[], &parts);
+            run(options, Vec::new(), parts, Duration::ZERO);
         });
     }
 }
 
-/// Times `parts`, which make the tables, and `others`, which are there for reports to compare.
-fn run(options: Options, parts: &[Part], others: &[Part]) {
+/// Times groups of `parts`, which make the tables, and of `others`, which are there for reports to compare. More follows `later`.
+fn run(options: Options, parts: Vec<Vec<Part>>, others: Vec<Vec<Part>>, later: Duration) {
     let mut session = Session::new("layers", options);
+    session.expect(later);
     let layers = Layers::default();
-    let cases = parts.iter().chain(others).map(|part| part.case(&layers)).collect();
-    let measurements = session.measure(Duration::from_millis(800), cases);
+    let cases = |group: &Vec<Part>| group.iter().map(|part| part.case(&layers)).collect();
+    let groups = parts.iter().chain(&others).map(cases).collect();
+    let measurements = session.measure(Duration::from_millis(800), groups);
     session.finish();
     if !measurements.is_empty() {
-        let tables = tables(parts, &measurements);
+        let tables = tables(&parts.concat(), &measurements);
         tables.iter().for_each(print);
         session.report(tables);
     }
@@ -90,38 +96,43 @@ impl Phase {
     }
 }
 
-/// The two kinds side by side, so that a disturbance meets both.
-fn parts(options: &Options) -> Vec<Part> {
-    let mut parts = Vec::new();
+/// Every length of both kinds, in groups that take turns: points of curves that are held against each other must have had the same
+/// memory, and on many machines that changes its speed by itself.
+fn parts(options: &Options) -> Vec<Vec<Part>> {
+    let mut groups = Vec::new();
     for isa in options.isas() {
         for is_whole in [true, false] {
             for phase in [Phase::Prefill, Phase::Decode] {
+                let mut group = Vec::new();
                 for length in phase.lengths(options.extent()) {
                     for kind in [LayerKind::Conv, LayerKind::Attention] {
-                        parts.push(Part { isa, is_whole, phase, length, kind });
+                        group.push(Part { isa, is_whole, phase, length, kind });
                     }
                 }
+                groups.push(group);
             }
         }
     }
-    parts
+    groups
 }
 
 /// A prompt and a decoded token, short enough for the slowest that they are compared with.
-fn compared(isas: &[Isa]) -> Vec<Part> {
-    let mut parts = Vec::new();
-    for &isa in isas {
-        for (phase, length) in [(Phase::Prefill, 256), (Phase::Decode, 128)] {
+fn compared(isas: &[Isa]) -> Vec<Vec<Part>> {
+    let mut groups = Vec::new();
+    for (phase, length) in [(Phase::Prefill, 256), (Phase::Decode, 128)] {
+        let mut group = Vec::new();
+        for &isa in isas {
             for kind in [LayerKind::Conv, LayerKind::Attention] {
-                parts.push(Part { isa, is_whole: true, phase, length, kind });
+                group.push(Part { isa, is_whole: true, phase, length, kind });
             }
         }
+        groups.push(group);
     }
-    parts
+    groups
 }
 
 /// What the instruction sets that are not timed otherwise do of it.
-fn other_isas(options: &Options) -> Vec<Part> {
+fn other_isas(options: &Options) -> Vec<Vec<Part>> {
     let mut isas = options.compared_isas();
     isas.retain(|isa| !options.isas().contains(isa));
     compared(&isas)

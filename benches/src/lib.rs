@@ -30,17 +30,21 @@
 
 mod case;
 mod data;
+mod last;
 mod load;
 mod options;
 mod peaks;
 mod recorder;
+mod remaining;
 mod session;
 mod spread;
+mod turns;
 
 pub use case::{Case, Workload};
 pub use data::{Stored, matrices, values};
+pub use last::Last;
 pub use lfm2_harness::ceiling::{self, Work, beyond_cache};
-pub use lfm2_harness::report::text::time;
+pub use lfm2_harness::report::text::{counted, time};
 pub use options::{Extent, Options};
 pub use session::{Measurement, Session};
 pub use spread::Spread;

@@ -4,7 +4,7 @@ use crate::report::Results;
 use crate::report::crossing::Crossing;
 use crate::report::growth::{Growth, Part, Phase, Setting};
 use crate::report::manifest::PeakOf;
-use crate::report::text::{about, counted, rate, three_digits};
+use crate::report::text::{self, about, bytes, counted, three_digits};
 
 /// The answers of several machines. Nothing is computed of two of them.
 pub fn section(all: &[Results]) -> Markup {
@@ -33,8 +33,10 @@ pub fn section(all: &[Results]) -> Markup {
             },
         )
     };
-    let peak = |results: &Results, is_it: fn(PeakOf) -> bool, unit: &str| {
-        results.peak(is_it).map_or_else(missing, |peak| rate(peak) + unit)
+    let rate = |results: &Results, of| results.peak(of).map(|peak| text::peak_rate(of, peak));
+    let memory = |results: &Results| {
+        let of = results.memory()?;
+        Some(format!("{} ({})", rate(results, of)?, bytes(of.working_set()?)))
     };
     type Cell<'a> = Box<dyn Fn(&Results) -> String + 'a>;
     let rows: [(&str, Cell); 7] = [
@@ -45,12 +47,9 @@ pub fn section(all: &[Results]) -> Markup {
         ("decode: the same at", Box::new(|results| crossing(layer(results, Phase::Decode)))),
         (
             "multiply-adds",
-            Box::new(|results| peak(results, |of| of == PeakOf::MultiplyAdd, "op/s")),
+            Box::new(|results| rate(results, PeakOf::MultiplyAdd).unwrap_or_else(missing)),
         ),
-        (
-            "reading the nearest cache",
-            Box::new(|results| peak(results, |of| matches!(of, PeakOf::Read { .. }), "B/s")),
-        ),
+        ("reading memory", Box::new(|results| memory(results).unwrap_or_else(missing))),
     ];
     html! {
         section {

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lfm2_benches::{Case, Extent, Last, Measurement, Options, Session, Stored, Work, Workload, time};
+use lfm2_benches::{
+    Case, Extent, Last, Measurement, Options, Session, Stored, Work, Workload, time,
+};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, Logits, Model, Operations, Scratch, Sequence, State, Synthetic};

@@ -11,9 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lfm2_benches::{
-    Case, Extent, Measurement, Options, Session, Work, Workload, beyond_cache, time, values,
+    Case, Extent, Measurement, Options, Session, Work, Workload, beyond_cache, buffer, time, values,
 };
-use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{
     BlockBuffers, Config, ConvState, LayerKind, LayerState, Mixer, Scratch, Synthetic,
@@ -21,6 +20,7 @@ use lfm2_kernels::model::{
 use lfm2_kernels::ops::{
     CacheElement, KeyValueCache, ShortConv, add, attention, rms_norm, short_conv,
 };
+use lfm2_kernels::{Aligned, Isa};
 use serde::Serialize;
 
 fn main() {
@@ -258,8 +258,8 @@ impl Layers {
         cell.get_or_init(make).clone()
     }
 
-    /// States after `context` tokens with room for `rows`: one for each layer, or for a mixer alone, or when they are large, as many
-    /// as are together beyond any cache.
+    /// States after `context` tokens with room for `rows`: as many as are together beyond any cache, but no more than layers; of a
+    /// convolution as many as the model has; of a prompt's attention one.
     fn states(
         &self,
         kind: LayerKind,
@@ -287,9 +287,11 @@ impl Layers {
             }
         };
         let bytes = 4 * 2 * width * context.max(1);
+        let of_kind = config.layers.iter().filter(|layer| **layer == kind).count();
         let cold = match (kind, context) {
-            (LayerKind::Conv, _) | (_, 0) => 1,
-            _ => beyond_cache().div_ceil(bytes),
+            (LayerKind::Conv, _) => of_kind,
+            (LayerKind::Attention, 0) => 1,
+            (LayerKind::Attention, _) => beyond_cache().div_ceil(bytes),
         };
         let count = if is_whole { cold.min(self.of(kind).len()) } else { cold };
         (0..count).map(state).collect()
@@ -346,9 +348,9 @@ struct Whole {
     epsilon: f32,
     width: usize,
     start: Vec<f32>,
-    hidden: Vec<f32>,
-    normed: Vec<f32>,
-    mixed: Vec<f32>,
+    hidden: Aligned<f32>,
+    normed: Aligned<f32>,
+    mixed: Aligned<f32>,
     buffers: BlockBuffers,
 }
 
@@ -356,16 +358,16 @@ impl Whole {
     fn new(layers: &Layers, kind: LayerKind, states: Vec<LayerState>, rows: usize) -> Self {
         let (config, rows) = (&layers.config, rows.min(Scratch::MAX_ROWS));
         let width = config.hidden_size;
-        let start = values("hidden", rows * width);
+        let hidden = buffer("hidden", rows * width);
         Self {
             layers: layers.of(kind),
             states: States::new(states),
             epsilon: config.norm_epsilon,
             width,
-            hidden: start.clone(),
-            normed: start.clone(),
-            mixed: start.clone(),
-            start,
+            start: hidden.to_vec(),
+            hidden,
+            normed: Aligned::zeroed(rows * width),
+            mixed: Aligned::zeroed(rows * width),
             buffers: BlockBuffers::new(config, rows),
         }
     }
@@ -404,10 +406,10 @@ struct Alone {
     width: usize,
     key_value_width: usize,
     /// B, C and x, or the queries.
-    input: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    out: Vec<f32>,
+    input: Aligned<f32>,
+    keys: Aligned<f32>,
+    values: Aligned<f32>,
+    out: Aligned<f32>,
 }
 
 impl Alone {
@@ -420,10 +422,10 @@ impl Alone {
             heads: config.heads,
             width,
             key_value_width,
-            input: values("input", rows * 3 * width),
-            keys: values("new keys", rows * key_value_width),
-            values: values("new values", rows * key_value_width),
-            out: vec![0.0; rows * width],
+            input: buffer("input", rows * 3 * width),
+            keys: buffer("new keys", rows * key_value_width),
+            values: buffer("new values", rows * key_value_width),
+            out: Aligned::zeroed(rows * width),
         }
     }
 }

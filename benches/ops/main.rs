@@ -58,10 +58,7 @@ fn run(options: Options) {
     let weights = Weights::default();
     let cases = cases(&session.options, &weights);
     session.expect(shares::expected(&session.options));
-    session.measure(
-        Duration::from_millis(400),
-        cases.into_iter().map(|case| vec![case]).collect(),
-    );
+    session.measure(Duration::from_millis(400), cases.into_iter().map(|case| vec![case]).collect());
     drop(weights);
     let shares = session.memory().map(|memory| shares::measure(&session.options, memory));
     session.finish();

@@ -112,7 +112,8 @@ pub fn measure(options: &Options, memory: &[f32]) -> Vec<Share> {
 fn of_a_token(stored: Stored, isa: &'static str, shares: &[Share]) -> Option<Share> {
     let layers = TIMES.map(|(times, [outputs, inputs])| {
         let key = (isa, stored.name(), format!("1x{outputs}x{inputs}"));
-        let is_it = |share: &&Share| (share.isa, share.format, &share.shape) == (key.0, key.1, &key.2);
+        let is_it =
+            |share: &&Share| (share.isa, share.format, &share.shape) == (key.0, key.1, &key.2);
         let bytes = (times * stored.format.bytes(outputs * inputs)) as f64;
         Some((bytes, shares.iter().find(is_it)?))
     });

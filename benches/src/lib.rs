@@ -41,7 +41,7 @@ mod spread;
 mod turns;
 
 pub use case::{Case, Workload};
-pub use data::{Stored, matrices, values};
+pub use data::{Stored, buffer, matrices, values};
 pub use last::Last;
 pub use lfm2_harness::ceiling::{self, Work, beyond_cache};
 pub use lfm2_harness::report::text::{counted, time};

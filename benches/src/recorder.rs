@@ -164,9 +164,11 @@ impl Record {
     }
 }
 
-/// Cargo's target folder, which cargo tags, as this program lies somewhere below it.
+/// Cargo's target folder, as this program lies somewhere below it: cargo tags it, unless someone else has made it.
 fn target() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
-    let tagged = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
-    tagged.unwrap_or(Path::new("target")).to_path_buf()
+    let mut folders = program.ancestors();
+    let tagged = folders.clone().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let named = || folders.find(|folder| folder.ends_with("target"));
+    tagged.or_else(named).unwrap_or(Path::new("target")).to_path_buf()
 }

@@ -56,7 +56,8 @@ impl Remaining {
             is_terminal: stderr().is_terminal(),
         };
         if options.measures() && !cases.is_empty() && !remaining.is_terminal {
-            let (cases, threads) = (counted(cases.len(), "case"), counted(current_num_threads(), "thread"));
+            let (cases, threads) =
+                (counted(cases.len(), "case"), counted(current_num_threads(), "thread"));
             eprintln!("{bench}: {cases} on {threads}, about {}", remaining.text());
         }
         remaining
@@ -65,7 +66,9 @@ impl Remaining {
     /// Says what comes next.
     pub fn announce(&self, group: &[Case]) {
         let Self { cases, done, is_terminal, .. } = self;
-        if !is_terminal { return };
+        if !is_terminal {
+            return;
+        };
         let id = group[0].id();
         let what = match group.len() {
             1 => id,
@@ -125,7 +128,8 @@ fn after(bench: &str, options: &Options, target: &Path) -> f64 {
 fn following(bench: &str, command: &[String]) -> Vec<(&'static str, [f64; 3])> {
     let flags: Vec<_> = command.iter().take_while(|word| *word != "--").collect();
     let named = flags.windows(2).filter(|pair| pair[0] == "--bench").map(|pair| pair[1].as_str());
-    let named: Vec<_> = named.chain(flags.iter().filter_map(|word| word.strip_prefix("--bench="))).collect();
+    let named: Vec<_> =
+        named.chain(flags.iter().filter_map(|word| word.strip_prefix("--bench="))).collect();
     let runs = |name: &str| match &named[..] {
         [] => name != "peers" || cfg!(feature = "peers"),
         named => named.contains(&name),

@@ -138,7 +138,8 @@ impl Session {
         let threads = rayon::current_num_threads();
         let benchmark = BenchmarkId::new(format!("{isa}/{format}"), format!("{shape}/{threads}"));
         group.bench_function(benchmark, |bencher| {
-            let prepared = prepared.get_or_insert_with(|| Prepared::new(case, self.memory.as_ref()));
+            let prepared =
+                prepared.get_or_insert_with(|| Prepared::new(case, self.memory.as_ref()));
             bencher.iter_custom(|runs| {
                 let turn = if samples.is_empty() { None } else { turns.next() };
                 let elapsed = match turn {

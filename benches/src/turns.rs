@@ -20,11 +20,7 @@ const ROUNDS: usize = 20;
 
 /// Gives every case its turn, round after round, so that a disturbance meets all of them alike, instead of bending the curve that
 /// they make together. A case's turns take as long as `each`, or longer if its runs do.
-pub fn take<'a>(
-    each: Duration,
-    cases: &[Case<'a>],
-    memory: Option<&Memory>,
-) -> Vec<Prepared<'a>> {
+pub fn take<'a>(each: Duration, cases: &[Case<'a>], memory: Option<&Memory>) -> Vec<Prepared<'a>> {
     const ROUNDS_WITH_CEILINGS: usize = 4;
     let mut all: Vec<_> = cases.iter().map(|case| Prepared::new(case, memory)).collect();
     for round in 0..ROUNDS {
@@ -61,8 +57,7 @@ impl<'a> Prepared<'a> {
 
     /// As many runs as fill `time`. The first finds caches that are not its own, and counts only if it is the only one.
     fn take_turn(&mut self, case: &Case, time: Duration) {
-        let mut seconds =
-            |runs| case.time(&mut *self.workload, runs).as_secs_f64() / runs as f64;
+        let mut seconds = |runs| case.time(&mut *self.workload, runs).as_secs_f64() / runs as f64;
         let first = seconds(1);
         let one = self.turns.last().copied().unwrap_or(first);
         let turn = match (time.as_secs_f64() / one) as u64 {

@@ -89,8 +89,7 @@ fn interval(pairs: &[Pair]) -> (f64, f64) {
 }
 
 fn repetition(pairs: &[Pair], noise: &mut Noise) -> f64 {
-    let mut noise =
-        |estimate: &Estimate| estimate.standard_error / estimate.seconds * noise.next();
+    let mut noise = |estimate: &Estimate| estimate.standard_error / estimate.seconds * noise.next();
     let ratio = |pair: &Pair| {
         let ratio = pair.ratio().ln() + noise(&pair.attention) - noise(&pair.conv);
         (pair.length as f64, ratio)

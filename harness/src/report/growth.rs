@@ -172,7 +172,17 @@ pub fn of(measurements: &[Measurement]) -> Vec<Growth> {
         });
         let crossing = Crossing::of(&pairs);
         let took_turns = turns.into_iter().all(|took_turns| took_turns);
-        Some(Growth { setting, part, phase, pairs, took_turns, crossing, fits_cross, conv, attention })
+        Some(Growth {
+            setting,
+            part,
+            phase,
+            pairs,
+            took_turns,
+            crossing,
+            fits_cross,
+            conv,
+            attention,
+        })
     });
     let mut growths: Vec<_> = growths.collect();
     let mut lengths: BTreeMap<Setting, usize> = BTreeMap::new();

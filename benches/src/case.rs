@@ -45,8 +45,9 @@ impl<'a> Case<'a> {
 
     /// About how long one run takes, for want of a measurement.
     fn guess(&self) -> f64 {
+        let threads = rayon::current_num_threads() as f64;
         let (operations_per_second, bytes_per_second) =
-            if self.isa.name() == "scalar" { (5e8, 5e8) } else { (1e11, 2e10) };
+            if self.isa.name() == "scalar" { (5e8, 5e8) } else { (1e11 * threads, 2e10) };
         let Work { operations, bytes, .. } = self.work;
         (operations as f64 / operations_per_second).max(bytes as f64 / bytes_per_second)
     }

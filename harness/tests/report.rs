@@ -494,6 +494,8 @@ fn pages_need_nothing_else() {
     // Four of curves, the roofline, and six of bars; each for desktops and for phones.
     assert_eq!(page.matches("<svg class=\"wide\"").count(), 11);
     assert_eq!(page.matches("<svg class=\"narrow\"").count(), 11);
+    // A fit that is exact, as far from it as the band says.
+    assert!(page.contains("<td data-head=\"by its fit\"><span>300 µs ("));
     let picture = fs::read_to_string(folder.join("picture.svg")).unwrap();
     assert!(picture.contains("<style>@media (prefers-color-scheme: dark)"));
     assert_eq!(picture.matches("<svg ").count(), 1);
@@ -518,8 +520,9 @@ fn reports_of_machines_are_side_by_side() {
         assert!(page.contains(expected), "{expected}");
     }
     // Of two working sets the larger: that is where weights are.
-    let read = "<td>50.0 GB/s (256 MiB)</td>";
-    assert!(page.contains(&format!("<th>reading memory</th>{read}{read}")));
+    let [first, second] = ["1. CPU one", "2. CPU two"]
+        .map(|cpu| format!("<td data-head=\"{cpu}\"><span>50.0 GB/s (256 MiB)</span></td>"));
+    assert!(page.contains(&format!("<th>reading memory</th>{first}{second}")));
 }
 
 #[test]

@@ -70,20 +70,37 @@ pub fn section(results: &Results, phase: Phase) -> Result<Markup, Error> {
 }
 
 fn times(growths: &[&Growth]) -> Markup {
-    let rows = growths[0].pairs.iter().map(|pair| {
+    let growth = growths[0];
+    let rows = growth.pairs.iter().map(|pair| {
         vec![
             html! { (pair.length) },
             html! { (time(pair.conv.seconds)) },
+            html! { (fitted(&growth.conv, pair.length)) },
             html! { (time(pair.attention.seconds)) },
+            html! { (fitted(&growth.attention, pair.length)) },
             html! { (three_digits(pair.ratio())) },
         ]
     });
+    let heads =
+        ["length", "conv layer", "by its fit", "attention layer", "by its fit", "attention / conv"];
     html! {
         details {
             summary { "Times of each length" }
-            (table(&["length", "conv layer", "attention layer", "attention / conv"], rows))
+            (table(&heads, rows))
         }
     }
+}
+
+/// What the fit says of a length, and its band.
+fn fitted(curve: &Curve, length: usize) -> String {
+    let band = curve.band.iter().find(|band| band.length == length as f64);
+    band.map_or_else(
+        || "–".to_string(),
+        |band| {
+            let [seconds, low, high] = [band.seconds, band.low, band.high].map(time);
+            format!("{seconds} ({low} to {high})")
+        },
+    )
 }
 
 fn fits(growths: &[&Growth]) -> Markup {

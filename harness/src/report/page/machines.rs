@@ -1,5 +1,6 @@
 use maud::{Markup, html};
 
+use super::table::table;
 use crate::report::Results;
 use crate::report::crossing::Crossing;
 use crate::report::growth::{Growth, Part, Phase, Setting};
@@ -51,19 +52,17 @@ pub fn section(all: &[Results]) -> Markup {
         ),
         ("reading memory", Box::new(|results| memory(results).unwrap_or_else(missing))),
     ];
+    let names = all.iter().enumerate().map(|(index, one)| format!("{}. {}", index + 1, one.cpu()));
+    let names: Vec<_> = names.collect();
+    let heads: Vec<_> = [""].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let rows = rows.iter().map(|(name, cell)| {
+        let cells = all.iter().map(|results| html! { (cell(results)) });
+        [html! { (name) }].into_iter().chain(cells).collect()
+    });
     html! {
         section {
             h2 { "Machines side by side" }
-            div.scroll {
-                table {
-                    thead { tr { th {} @for (index, results) in all.iter().enumerate() { th { (index + 1) ". " (results.cpu()) } } } }
-                    tbody {
-                        @for (name, cell) in &rows {
-                            tr { th { (name) } @for results in all { td { (cell(results)) } } }
-                        }
-                    }
-                }
-            }
+            (table(&heads, rows))
         }
     }
 }

@@ -3,15 +3,16 @@
 //! `conv_layer` and `attention_layer` are whole: operator norm, projections, mixer, output projection, residual. `conv_mixer` and
 //! `attention_mixer` are what is between the projections: the gated convolution, or writing the cache and attending. An attention
 //! layer here finds the angles of its positions by itself, which a model does once for all its layers (`rope_table` in `ops`).
+//!
+//! Both kinds at all lengths take turns. Criterion would time one after the other, and what memory does meanwhile would bend the curves.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use lfm2_benches::{
-    Case, Extent, Measurement, Options, Session, Work, Workload, beyond_cache, time, values,
+    Case, Extent, Measurement, Options, Session, Work, Workload, beyond_cache, buffer, time, values,
 };
-use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{
     BlockBuffers, Config, ConvState, LayerKind, LayerState, Mixer, Scratch, Synthetic,
@@ -19,32 +20,37 @@ use lfm2_kernels::model::{
 use lfm2_kernels::ops::{
     CacheElement, KeyValueCache, ShortConv, add, attention, rms_norm, short_conv,
 };
+use lfm2_kernels::{Aligned, Isa};
 use serde::Serialize;
 
 fn main() {
     let options = Options::from_args();
     let alone = options.with_one_thread();
+    // What follows on one thread: four cases and peaks.
+    let later = if alone.is_some() { Duration::from_secs(10) } else { Duration::ZERO };
     options.in_pool(|options| {
         let (parts, others) = (parts(&options), other_isas(&options));
-        run(options, &parts, &others);
+        run(options, parts, others, later);
     });
     if let Some(alone) = alone {
         alone.in_pool(|options| {
             let parts = compared(&options.isas());
-            run(options, &[], &parts);
+            run(options, Vec::new(), parts, Duration::ZERO);
         });
     }
 }
 
-/// Times `parts`, which make the tables, and `others`, which are there for reports to compare.
-fn run(options: Options, parts: &[Part], others: &[Part]) {
+/// Times groups of `parts`, which make the tables, and of `others`, which are there for reports to compare. More follows `later`.
+fn run(options: Options, parts: Vec<Vec<Part>>, others: Vec<Vec<Part>>, later: Duration) {
     let mut session = Session::new("layers", options);
+    session.expect(later);
     let layers = Layers::default();
-    let cases = parts.iter().chain(others).map(|part| part.case(&layers)).collect();
-    let measurements = session.measure(Duration::from_millis(800), cases);
+    let cases = |group: &Vec<Part>| group.iter().map(|part| part.case(&layers)).collect();
+    let groups = parts.iter().chain(&others).map(cases).collect();
+    let measurements = session.measure(Duration::from_millis(800), groups);
     session.finish();
     if !measurements.is_empty() {
-        let tables = tables(parts, &measurements);
+        let tables = tables(&parts.concat(), &measurements);
         tables.iter().for_each(print);
         session.report(tables);
     }
@@ -90,38 +96,43 @@ impl Phase {
     }
 }
 
-/// The two kinds side by side, so that a disturbance meets both.
-fn parts(options: &Options) -> Vec<Part> {
-    let mut parts = Vec::new();
+/// Every length of both kinds, in groups that take turns: points of curves that are held against each other must have had the same
+/// memory, and on many machines that changes its speed by itself.
+fn parts(options: &Options) -> Vec<Vec<Part>> {
+    let mut groups = Vec::new();
     for isa in options.isas() {
         for is_whole in [true, false] {
             for phase in [Phase::Prefill, Phase::Decode] {
+                let mut group = Vec::new();
                 for length in phase.lengths(options.extent()) {
                     for kind in [LayerKind::Conv, LayerKind::Attention] {
-                        parts.push(Part { isa, is_whole, phase, length, kind });
+                        group.push(Part { isa, is_whole, phase, length, kind });
                     }
                 }
+                groups.push(group);
             }
         }
     }
-    parts
+    groups
 }
 
 /// A prompt and a decoded token, short enough for the slowest that they are compared with.
-fn compared(isas: &[Isa]) -> Vec<Part> {
-    let mut parts = Vec::new();
-    for &isa in isas {
-        for (phase, length) in [(Phase::Prefill, 256), (Phase::Decode, 128)] {
+fn compared(isas: &[Isa]) -> Vec<Vec<Part>> {
+    let mut groups = Vec::new();
+    for (phase, length) in [(Phase::Prefill, 256), (Phase::Decode, 128)] {
+        let mut group = Vec::new();
+        for &isa in isas {
             for kind in [LayerKind::Conv, LayerKind::Attention] {
-                parts.push(Part { isa, is_whole: true, phase, length, kind });
+                group.push(Part { isa, is_whole: true, phase, length, kind });
             }
         }
+        groups.push(group);
     }
-    parts
+    groups
 }
 
 /// What the instruction sets that are not timed otherwise do of it.
-fn other_isas(options: &Options) -> Vec<Part> {
+fn other_isas(options: &Options) -> Vec<Vec<Part>> {
     let mut isas = options.compared_isas();
     isas.retain(|isa| !options.isas().contains(isa));
     compared(&isas)
@@ -247,8 +258,8 @@ impl Layers {
         cell.get_or_init(make).clone()
     }
 
-    /// States after `context` tokens with room for `rows`: one for each layer, or for a mixer alone, or when they are large, as many
-    /// as are together beyond any cache.
+    /// States after `context` tokens with room for `rows`: as many as are together beyond any cache, but no more than layers; of a
+    /// convolution as many as the model has; of a prompt's attention one.
     fn states(
         &self,
         kind: LayerKind,
@@ -276,9 +287,11 @@ impl Layers {
             }
         };
         let bytes = 4 * 2 * width * context.max(1);
+        let of_kind = config.layers.iter().filter(|layer| **layer == kind).count();
         let cold = match (kind, context) {
-            (LayerKind::Conv, _) | (_, 0) => 1,
-            _ => beyond_cache().div_ceil(bytes),
+            (LayerKind::Conv, _) => of_kind,
+            (LayerKind::Attention, 0) => 1,
+            (LayerKind::Attention, _) => beyond_cache().div_ceil(bytes),
         };
         let count = if is_whole { cold.min(self.of(kind).len()) } else { cold };
         (0..count).map(state).collect()
@@ -335,9 +348,9 @@ struct Whole {
     epsilon: f32,
     width: usize,
     start: Vec<f32>,
-    hidden: Vec<f32>,
-    normed: Vec<f32>,
-    mixed: Vec<f32>,
+    hidden: Aligned<f32>,
+    normed: Aligned<f32>,
+    mixed: Aligned<f32>,
     buffers: BlockBuffers,
 }
 
@@ -345,16 +358,16 @@ impl Whole {
     fn new(layers: &Layers, kind: LayerKind, states: Vec<LayerState>, rows: usize) -> Self {
         let (config, rows) = (&layers.config, rows.min(Scratch::MAX_ROWS));
         let width = config.hidden_size;
-        let start = values("hidden", rows * width);
+        let hidden = buffer("hidden", rows * width);
         Self {
             layers: layers.of(kind),
             states: States::new(states),
             epsilon: config.norm_epsilon,
             width,
-            hidden: start.clone(),
-            normed: start.clone(),
-            mixed: start.clone(),
-            start,
+            start: hidden.to_vec(),
+            hidden,
+            normed: Aligned::zeroed(rows * width),
+            mixed: Aligned::zeroed(rows * width),
             buffers: BlockBuffers::new(config, rows),
         }
     }
@@ -393,10 +406,10 @@ struct Alone {
     width: usize,
     key_value_width: usize,
     /// B, C and x, or the queries.
-    input: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    out: Vec<f32>,
+    input: Aligned<f32>,
+    keys: Aligned<f32>,
+    values: Aligned<f32>,
+    out: Aligned<f32>,
 }
 
 impl Alone {
@@ -409,10 +422,10 @@ impl Alone {
             heads: config.heads,
             width,
             key_value_width,
-            input: values("input", rows * 3 * width),
-            keys: values("new keys", rows * key_value_width),
-            values: values("new values", rows * key_value_width),
-            out: vec![0.0; rows * width],
+            input: buffer("input", rows * 3 * width),
+            keys: buffer("new keys", rows * key_value_width),
+            values: buffer("new values", rows * key_value_width),
+            out: Aligned::zeroed(rows * width),
         }
     }
 }

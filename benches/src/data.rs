@@ -1,10 +1,18 @@
 use lfm2_harness::ceiling::beyond_cache;
+use lfm2_kernels::Aligned;
 use lfm2_kernels::linear::{Activations, Matrix, WeightFormat};
 use lfm2_kernels::model::{Synthetic, Tensors};
 
 /// Seeded values with variance 1, of either sign.
 pub fn values(name: &str, length: usize) -> Vec<f32> {
     Synthetic::new(1, WeightFormat::F32).values(name, &[length, 1])
+}
+
+/// Such values where the model has its own: from the beginning of a cache line on.
+pub fn buffer(name: &str, length: usize) -> Aligned<f32> {
+    let mut buffer = Aligned::zeroed(length);
+    buffer.copy_from_slice(&values(name, length));
+    buffer
 }
 
 /// How the weights of a case are stored, and how they meet activations.

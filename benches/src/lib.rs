@@ -20,6 +20,13 @@
 //! A model's weights and caches do not fit the processor's caches, so each layer finds its own gone when its turn comes. What is
 //! timed here is therefore one of many copies in turn, which together are several times as large as the last cache.
 //!
+//! # Turns
+//!
+//! Memory that others use, too, changes its speed within seconds. Cases that make one curve, or are held against each other, therefore
+//! take turns, each for some milliseconds, round after round; Criterion gets their samples when all have been taken, and makes of them
+//! what it makes of its own. It takes samples itself, one case after the other, where there is nothing to take turns with, or where
+//! `--sample-size`, `--measurement-time` or `--warm-up-time` say how.
+//!
 //! # Results
 //!
 //! Every bench ends with the report `target/lfm2-report/index.html` ([`lfm2_harness::report`]), made of the times that Criterion keeps in
@@ -30,17 +37,21 @@
 
 mod case;
 mod data;
+mod last;
 mod load;
 mod options;
 mod peaks;
 mod recorder;
+mod remaining;
 mod session;
 mod spread;
+mod turns;
 
 pub use case::{Case, Workload};
-pub use data::{Stored, matrices, values};
+pub use data::{Stored, buffer, matrices, values};
+pub use last::Last;
 pub use lfm2_harness::ceiling::{self, Work, beyond_cache};
-pub use lfm2_harness::report::text::time;
+pub use lfm2_harness::report::text::{counted, time};
 pub use options::{Extent, Options};
 pub use session::{Measurement, Session};
 pub use spread::Spread;

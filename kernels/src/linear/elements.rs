@@ -177,7 +177,8 @@ impl<E: Weight> Elements<E> {
         let pairs = inputs.div_ceil(PAIR);
         let strip_outputs = E::STRIP * LANES;
         let strip_elements = pairs * E::STRIP * PAIR_ELEMENTS;
-        let mut elements = Aligned::zeroed(outputs.div_ceil(strip_outputs) * strip_elements);
+        let mut elements =
+            Aligned::zeroed_to_fill(outputs.div_ceil(strip_outputs) * strip_elements);
         if elements.is_empty() {
             return Self { pairs, elements };
         }

@@ -387,8 +387,8 @@ impl<B: Blocks> Quantised<B> {
         let panels = outputs.div_ceil(LANES);
         let halves_of_panel = row_blocks * B::HALVES * LANES;
         let lines_of_panel = row_blocks * Self::LINES;
-        let mut halves = Aligned::<f16>::zeroed(panels * halves_of_panel);
-        let mut lines = Aligned::<u8>::zeroed(panels * lines_of_panel * size_of::<Line>());
+        let mut halves = Aligned::<f16>::zeroed_to_fill(panels * halves_of_panel);
+        let mut lines = Aligned::<u8>::zeroed_to_fill(panels * lines_of_panel * size_of::<Line>());
         let packed = Self {
             row_blocks,
             halves: Aligned::zeroed(0),

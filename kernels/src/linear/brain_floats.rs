@@ -167,6 +167,10 @@ impl Kernel for Pairs<'_> {
         ROW_PANELS
     }
 
+    fn tile_rows(&self, _isa: Isa) -> usize {
+        TILE_ROWS
+    }
+
     fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let rows = out.len();
         // Apart, since together in one function each would be slower.

@@ -83,6 +83,10 @@ impl<B: Summed> Kernel for Row<'_, B> {
         self.weights.panel_bytes()
     }
 
+    fn tile_rows(&self, _isa: Isa) -> usize {
+        1
+    }
+
     fn run(&self, isa: Isa, _first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let [out] = out else { unreachable!("there is one row") };
         dispatch_dots!(isa, dots => self.panels(dots, first_panel, out));
@@ -151,6 +155,13 @@ struct Integers<'a, B> {
 impl<B: Summed> Kernel for Integers<'_, B> {
     fn panel_bytes(&self) -> usize {
         self.weights.panel_bytes()
+    }
+
+    fn tile_rows(&self, isa: Isa) -> usize {
+        match isa.registers() {
+            Registers::Few => 3,
+            Registers::Many => 6,
+        }
     }
 
     /// Takes some runs of all rows at once, over which then each panel passes.

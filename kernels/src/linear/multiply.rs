@@ -13,9 +13,6 @@ use crate::threads::{join, share_runs};
 /// Rows that share one pass over the weights.
 pub const BLOCK_ROWS: usize = 144;
 
-/// A multiple of every tile's height but those of a remainder.
-const TILE_ROWS: usize = 24;
-
 /// Weights that are worth handing to another thread, in bytes.
 const WORTH_SHARING: usize = 64 * 1024;
 
@@ -95,6 +92,9 @@ pub trait Kernel: Sync {
         1
     }
 
+    /// The height of all tiles but those of a remainder.
+    fn tile_rows(&self, isa: Isa) -> usize;
+
     /// Multiplies the rows from `first_row` on by the panels from `first_panel` on: as many rows as `out` has, as many panels as they are
     /// long.
     fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]);
@@ -156,7 +156,8 @@ impl Call<'_> {
     fn split_rows(&self, kernel: &impl Kernel, first: usize, out: &mut [f32], most_panels: usize) {
         let rows = out.len() / self.outputs;
         if rows > BLOCK_ROWS {
-            let half = (rows / 2).next_multiple_of(TILE_ROWS);
+            let tile = kernel.tile_rows(self.isa);
+            let half = (rows + tile) / (2 * tile) * tile;
             let (left, right) = out.split_at_mut(half * self.outputs);
             join(
                 || self.split_rows(kernel, first, left, most_panels),

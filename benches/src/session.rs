@@ -70,7 +70,7 @@ impl Session {
     ///
     /// If a case's bits are not those of another instruction set: a wrong kernel is not timed.
     pub fn measure(&mut self, each: Duration, groups: Vec<Vec<Case>>) -> Vec<Measurement> {
-        let each = if self.options.extent() == Extent::Quick { each / 2 } else { each };
+        let each = if self.options.extent() == Extent::Quick { each / 4 } else { each };
         let is_wanted = |case: &Case| {
             self.options.matches(&case.id()) && (self.options.is_patient() || !case.is_too_slow())
         };

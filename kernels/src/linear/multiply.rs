@@ -57,7 +57,7 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
     }
 }
 
-/// Multiplies the same rows by several matrices, as a call of [`linear`] for each does, without a wait for all threads in between.
+/// Multiplies the same rows by several matrices, as a call of [`linear`] without bias for each does, and with no wait for all threads in between.
 ///
 /// # Panics
 ///
@@ -66,8 +66,8 @@ pub fn linear_each(isa: Isa, x: &[f32], products: &mut [(&Matrix, &mut [f32])]) 
     match products {
         [] => (),
         [(weight, out)] => linear(isa, x, weight, None, out),
-        [first, others @ ..] => {
-            join(|| linear(isa, x, first.0, None, first.1), || linear_each(isa, x, others));
+        [(weight, out), others @ ..] => {
+            join(|| linear(isa, x, weight, None, out), || linear_each(isa, x, others));
         }
     }
 }
@@ -93,7 +93,9 @@ pub trait Kernel: Sync {
     }
 
     /// The height of all tiles but those of a remainder.
-    fn tile_rows(&self, isa: Isa) -> usize;
+    fn tile_rows(&self, _isa: Isa) -> usize {
+        1
+    }
 
     /// Multiplies the rows from `first_row` on by the panels from `first_panel` on: as many rows as `out` has, as many panels as they are
     /// long.
@@ -135,7 +137,7 @@ impl Call<'_> {
     fn row_run(&self, kernel: &impl Kernel) -> usize {
         let bytes = self.panels() * kernel.panel_bytes();
         let runs = bytes.div_ceil(ROW_RUN).next_multiple_of(rayon::current_num_threads());
-        let most = bytes.div_ceil(WORTH_SHARING).max(1);
+        let most = bytes.div_ceil(WORTH_SHARING);
         self.panels().div_ceil(runs.min(most)).next_multiple_of(kernel.row_panels())
     }
 
@@ -179,7 +181,8 @@ impl Call<'_> {
         most_panels: usize,
     ) {
         if panels.len() > most_panels {
-            let half = half_of_panels(panels.len());
+            // Whole strips, where there are some.
+            let half = (panels.len() / 2).next_multiple_of(4).min(panels.len() - 1);
             let mut left = OutputRows::new();
             let mut right = OutputRows::new();
             for row in out {
@@ -214,11 +217,6 @@ impl Call<'_> {
             });
         }
     }
-}
-
-/// Whole strips, where there are some.
-fn half_of_panels(panels: usize) -> usize {
-    (panels / 2).next_multiple_of(4).min(panels - 1)
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Tokens per second of the whole LFM2-350M with random weights: prefill, decode, and decode of several sequences together.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use lfm2_benches::{Case, Extent, Measurement, Options, Session, Stored, Work, Workload, time};
+use lfm2_benches::{
+    Case, Extent, Last, Measurement, Options, Session, Stored, Work, Workload, time,
+};
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, Logits, Model, Operations, Scratch, Sequence, State, Synthetic};
@@ -28,14 +31,13 @@ fn run(options: Options) {
         Extent::Usual => &[F32, BF16, BF16_BF16, Q8_0, Q4_0],
         Extent::Full => &[F32, BF16, BF16_BF16, F16, Q8_0, Q4_0],
     };
-    let snapshots = RefCell::default();
-    let mut measurements = Vec::new();
+    let (model, snapshots) = (Last::default(), RefCell::default());
+    let mut cases = Vec::new();
     for &stored in formats {
-        // One model at a time is in memory.
-        let model = OnceCell::new();
-        let cases = cases(&session.options, stored, &model, &snapshots);
-        measurements.extend(session.measure(Duration::from_millis(2500), cases));
+        cases.extend(cases_of(&session.options, stored, &model, &snapshots));
     }
+    let alone = cases.into_iter().map(|case| vec![case]).collect();
+    let measurements = session.measure(Duration::from_millis(2500), alone);
     session.finish();
     if !measurements.is_empty() {
         let speeds: Vec<_> = measurements.iter().map(Speed::of).collect();
@@ -97,10 +99,10 @@ fn calls(extent: Extent, stored: Stored) -> Vec<Call> {
     prefills.chain(decodes).chain(together).collect()
 }
 
-fn cases<'a>(
+fn cases_of<'a>(
     options: &Options,
     stored: Stored,
-    model: &'a OnceCell<Model>,
+    model: &'a Last<Stored, Model>,
     snapshots: &'a RefCell<Vec<Snapshot>>,
 ) -> Vec<Case<'a>> {
     let calls = calls(options.extent(), stored);
@@ -114,7 +116,7 @@ fn cases<'a>(
                 shape: call.shape(),
                 work: call.work(stored),
                 prepare: Box::new(move || {
-                    let model = model.get_or_init(|| {
+                    let model = model.get(stored, || {
                         let source = Synthetic::new(1, stored.format);
                         let mut model = Model::new(config(), &source)
                             .expect("synthetic weights have every tensor");
@@ -136,8 +138,8 @@ struct Snapshot {
 }
 
 /// Some tokens of one sequence, or of several.
-struct Forward<'a> {
-    model: &'a Model,
+struct Forward {
+    model: Rc<Model>,
     call: Call,
     tokens: Vec<u32>,
     /// What to go back to.
@@ -151,21 +153,21 @@ struct Forward<'a> {
 /// Tokens that are decoded before going back: decoding cannot be undone, and going back takes a copy.
 const DECODED: usize = 64;
 
-impl<'a> Forward<'a> {
-    fn new(model: &'a Model, snapshots: &RefCell<Vec<Snapshot>>, call: Call) -> Self {
+impl Forward {
+    fn new(model: Rc<Model>, snapshots: &RefCell<Vec<Snapshot>>, call: Call) -> Self {
         let Call { context, sequences, tokens } = call;
         let start = match context {
             0 => model.new_state(tokens, CacheElement::F32),
-            _ => state_after(context, model, &mut snapshots.borrow_mut()),
+            _ => state_after(context, &model, &mut snapshots.borrow_mut()),
         };
         Self {
-            model,
             call,
             tokens: some_tokens(sequences * tokens),
             states: vec![start.clone(); sequences],
             start,
             scratch: Scratch::default(),
             logits: vec![0.0; sequences * model.config().vocabulary],
+            model,
         }
     }
 }
@@ -188,7 +190,7 @@ fn state_after(context: usize, model: &Model, snapshots: &mut Vec<Snapshot>) -> 
     state
 }
 
-impl Workload for Forward<'_> {
+impl Workload for Forward {
     fn restore(&mut self) {
         for state in &mut self.states {
             match self.call.context {

@@ -1,4 +1,6 @@
 //! What a conv layer of LFM2-350M costs against an attention layer as the sequence grows; [`lfm2_benches::layers`] has what is timed.
+//!
+//! Both kinds at all lengths take turns. Criterion would time one after the other, and what memory does meanwhile would bend the curves.
 
 use std::time::Duration;
 
@@ -10,35 +12,39 @@ use serde::Serialize;
 fn main() {
     let options = Options::from_args();
     let alone = options.with_one_thread();
+    // What follows on one thread: four cases and peaks.
+    let later = if alone.is_some() { Duration::from_secs(10) } else { Duration::ZERO };
     options.in_pool(|options| {
         let parts = parts(&options.isas(), options.extent());
         let others = other_isas(&options);
-        run(options, &parts, &others);
+        run(options, parts, others, later);
     });
     if let Some(alone) = alone {
         alone.in_pool(|options| {
             let parts = compared(&options.isas());
-            run(options, &[], &parts);
+            run(options, Vec::new(), parts, Duration::ZERO);
         });
     }
 }
 
-/// Times `parts`, which make the tables, and `others`, which are there for reports to compare.
-fn run(options: Options, parts: &[Part], others: &[Part]) {
+/// Times groups of `parts`, which make the tables, and of `others`, which are there for reports to compare. More follows `later`.
+fn run(options: Options, parts: Vec<Vec<Part>>, others: Vec<Vec<Part>>, later: Duration) {
     let mut session = Session::new("layers", options);
+    session.expect(later);
     let layers = Layers::default();
-    let cases = parts.iter().chain(others).map(|part| part.case(&layers)).collect();
-    let measurements = session.measure(Duration::from_millis(800), cases);
+    let cases = |group: &Vec<Part>| group.iter().map(|part| part.case(&layers)).collect();
+    let groups = parts.iter().chain(&others).map(cases).collect();
+    let measurements = session.measure(Duration::from_millis(800), groups);
     session.finish();
     if !measurements.is_empty() {
-        let tables = tables(parts, &measurements);
+        let tables = tables(&parts.concat(), &measurements);
         tables.iter().for_each(print);
         session.report(tables);
     }
 }
 
 /// What the instruction sets that are not timed otherwise do of it.
-fn other_isas(options: &Options) -> Vec<Part> {
+fn other_isas(options: &Options) -> Vec<Vec<Part>> {
     let mut isas = options.compared_isas();
     isas.retain(|isa| !options.isas().contains(isa));
     compared(&isas)

@@ -62,6 +62,7 @@ fn run(options: Options) {
         let mut tables: Vec<_> = isas.iter().map(|&isa| Table::of(isa, &comparisons)).collect();
         tables.retain(|table| !table.comparisons.is_empty());
         tables.iter().for_each(Table::print);
+        session.finish();
         session.report(tables);
     }
 }

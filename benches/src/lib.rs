@@ -15,6 +15,13 @@
 //!
 //! An id is `op/isa/format/shape/threads`; [`lfm2_harness::report::id`] has the grammar, and [`lfm2_harness::workload`] what runs.
 //!
+//! # Turns
+//!
+//! Memory that others use, too, changes its speed within seconds. Cases that make one curve, or are held against each other, therefore
+//! take turns, each for some milliseconds, round after round; Criterion gets their samples when all have been taken, and makes of them
+//! what it makes of its own. It takes samples itself, one case after the other, where there is nothing to take turns with, or where
+//! `--sample-size`, `--measurement-time` or `--warm-up-time` say how.
+//!
 //! # Results
 //!
 //! Every bench ends with the report `target/lfm2-report/index.html` ([`lfm2_harness::report`]), made of the times that Criterion keeps in
@@ -23,17 +30,20 @@
 //! of what it has measured.
 #![forbid(unsafe_code)]
 
+mod case;
 mod load;
 mod options;
 mod peaks;
 mod recorder;
+mod remaining;
 mod session;
 mod spread;
+mod turns;
 
 pub use lfm2_harness::ceiling::{self, Work, beyond_cache};
-pub use lfm2_harness::report::text::time;
+pub use lfm2_harness::report::text::{counted, time};
 pub use lfm2_harness::workload::{
-    Case, Extent, Stored, Weights, Workload, layers, matrices, operations, values,
+    Case, Extent, Last, Stored, Weights, Workload, layers, matrices, operations, values,
 };
 pub use options::Options;
 pub use session::{Measurement, Session};

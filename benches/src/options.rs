@@ -1,6 +1,7 @@
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::thread;
 
 use clap::{CommandFactory, Parser};
 use criterion::Criterion;
@@ -21,6 +22,7 @@ pub struct Options {
     /// What is left for Criterion.
     rest: Vec<String>,
     filter: Option<Filter>,
+    is_plain: bool,
 }
 
 /// Flags of the LFM2 benches, besides Criterion's own
@@ -95,7 +97,8 @@ impl Options {
                     .map_err(|error| Flags::command().error(ValueValidation, error))?,
             )),
         };
-        Ok(Self { flags, isas, rest, filter })
+        let is_plain = isas.is_none() && flags.threads.is_none() && rest == ["--bench"];
+        Ok(Self { flags, isas, rest, filter, is_plain })
     }
 
     /// Runs `work` on a thread of a pool of as many threads as were asked for, with the others awake, as in a forward pass.
@@ -117,10 +120,11 @@ impl Options {
         pool.build().expect("threads can be started").install(|| work(self));
     }
 
-    /// The same with one thread: what to compare several with, unless the command line says how many.
+    /// The same with one thread: what to compare several with, unless the command line says how many or there are no more.
     pub fn with_one_thread(&self) -> Option<Self> {
+        let has_more = thread::available_parallelism().is_ok_and(|threads| threads.get() > 1);
         let flags = Flags { threads: Some(1), ..self.flags.clone() };
-        self.flags.threads.is_none().then(|| Self { flags, ..self.clone() })
+        (has_more && self.flags.threads.is_none()).then(|| Self { flags, ..self.clone() })
     }
 
     /// The instruction sets to compare: those that were asked for, else all.
@@ -162,6 +166,16 @@ impl Options {
     pub fn measures(&self) -> bool {
         let not_measuring = ["--test", "--list", "--profile-time", "--load-baseline"];
         self.has("--bench") && !not_measuring.iter().any(|flag| self.has(flag))
+    }
+
+    /// Whether Criterion is told how to take samples.
+    pub fn chooses_samples(&self) -> bool {
+        ["--sample-size", "--measurement-time", "--warm-up-time"].iter().any(|flag| self.has(flag))
+    }
+
+    /// Whether nothing but how much is measured was chosen.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Whether cases are left out.
@@ -276,9 +290,25 @@ mod tests {
         assert_eq!((full.isas(), full.is_patient()), (Isa::available(), false));
         let named = parse("--full --isa scalar");
         assert_eq!((named.isas(), named.is_patient()), (Isa::available()[..1].to_vec(), true));
-        assert!(
-            named.with_one_thread().is_some() && parse("--threads 2").with_one_thread().is_none()
-        );
+    }
+
+    #[test]
+    fn one_thread_is_compared_with_several() {
+        let parse = |flags| Options::parse(&words(flags), words("--bench")).unwrap();
+        let alone = parse("").with_one_thread();
+        assert_eq!(alone.is_some(), thread::available_parallelism().unwrap().get() > 1);
+        assert!(alone.is_none_or(|alone| alone.is_plain()));
+        assert!(parse("--threads 2").with_one_thread().is_none());
+    }
+
+    #[test]
+    fn what_changes_the_work_is_not_plain() {
+        let is_plain = |flags, rest| Options::parse(&words(flags), words(rest)).unwrap().is_plain();
+        assert!(is_plain("", "--bench") && is_plain("--quick", "--bench"));
+        for flags in ["--isa all", "--threads 1"] {
+            assert!(!is_plain(flags, "--bench"), "{flags}");
+        }
+        assert!(!is_plain("", "--bench linear") && !is_plain("", "--bench --sample-size 10"));
     }
 
     #[test]

@@ -5,13 +5,17 @@ use lfm2_kernels::Isa;
 use rayon::current_num_threads;
 
 /// What is read to find how fast reading is.
-#[derive(Default)]
 pub struct Memory(Vec<f32>);
 
 impl Memory {
     /// As much as no cache holds.
     pub fn new() -> Self {
         Self(vec![1.0; beyond_cache() / size_of::<f32>()])
+    }
+
+    /// All of it.
+    pub fn all(&self) -> &[f32] {
+        &self.0
     }
 
     /// The first `bytes`, as far as there are so many; but no less than threads can share.
@@ -25,7 +29,7 @@ impl Memory {
 
 /// What the machine can do at most for the case with that `work`, just now.
 pub fn ceilings(isa: Isa, work: &Work, memory: &Memory) -> Ceilings {
-    let memory = work.working_set.map_or(&memory.0[..], |bytes| memory.first(bytes));
+    let memory = work.working_set.map_or(memory.all(), |bytes| memory.first(bytes));
     let once = || Ceilings::measure(isa, memory);
     once().max(once())
 }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lfm2_harness::machine::Machine;
 use lfm2_harness::report::{self, Entry, Error, Id, Manifest, Peak, Run};
@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::load::Load;
+use crate::remaining::Remaining;
 use crate::{Options, time};
 
 /// Keeps what has been measured, so that a run that is interrupted leaves a report of it.
@@ -57,9 +58,27 @@ impl Recorder {
         lock(&self.record)
     }
 
-    /// Keeps what the machine could do when the run began.
+    /// How long this bench, and those after it, will take.
+    pub fn remaining(&self, options: &Options, cases: &[f64], besides: Duration) -> Remaining {
+        let record = self.lock();
+        Remaining::new(&record.manifest.run.bench, options, &record.target, cases, besides)
+    }
+
+    /// Keeps what the machine can do: at first as what it could when the run began, then as what it could at its end.
     pub fn record_peaks(&self, peaks: Vec<Peak>) {
-        self.lock().manifest.peaks = peaks;
+        let before = &mut self.lock().manifest.peaks;
+        if before.is_empty() {
+            *before = peaks;
+            return;
+        }
+        for (before, after) in before.iter_mut().zip(peaks) {
+            before.after = Some(after.before);
+        }
+    }
+
+    /// What has been kept of that.
+    pub fn peaks(&self) -> Vec<Peak> {
+        self.lock().manifest.peaks.clone()
     }
 
     /// Keeps a case that Criterion has measured.
@@ -69,16 +88,13 @@ impl Recorder {
         record.save();
     }
 
-    /// Keeps what came at the end, and writes the report.
-    pub fn finish(self, peaks: &[Peak], summary: Value) {
+    /// Keeps what the bench makes of it all, and writes the report.
+    pub fn finish(self, summary: Value) {
         if !self.measures {
             return;
         }
         let mut record = self.lock();
         let manifest = &mut record.manifest;
-        for (before, after) in manifest.peaks.iter_mut().zip(peaks) {
-            before.after = Some(after.before);
-        }
         manifest.run.is_complete = true;
         manifest.summary = summary;
         record.report();
@@ -148,9 +164,11 @@ impl Record {
     }
 }
 
-/// Cargo's target folder, which cargo tags, as this program lies somewhere below it.
+/// Cargo's target folder, as this program lies somewhere below it: cargo tags it, unless someone else has made it.
 fn target() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
-    let tagged = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
-    tagged.unwrap_or(Path::new("target")).to_path_buf()
+    let mut folders = program.ancestors();
+    let tagged = folders.clone().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let named = || folders.find(|folder| folder.ends_with("target"));
+    tagged.or_else(named).unwrap_or(Path::new("target")).to_path_buf()
 }

@@ -1,22 +1,24 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use lfm2_harness::report::{Entry, Id};
-use lfm2_harness::workload::run;
-use lfm2_kernels::Isa;
+use lfm2_harness::report::{Entry, Id, Peak, PeakOf, text};
 use serde::Serialize;
 
 use crate::peaks::{self, Memory};
 use crate::recorder::Recorder;
-use crate::{Case, Extent, Options, Spread, Work, Workload, time};
+use crate::turns::{self, Prepared};
+use crate::{Case, Extent, Options, Spread, Work, case, counted};
 
 /// One run of one bench.
 pub struct Session {
     /// What the command line asks for.
     pub options: Options,
     criterion: Criterion,
-    memory: Memory,
+    /// `None` where nothing is measured.
+    memory: Option<Memory>,
     recorder: Recorder,
+    /// What it takes besides its cases.
+    besides: Duration,
 }
 
 /// What came of a case.
@@ -40,62 +42,86 @@ impl Session {
     /// Starts the bench in the file of that name. What the machine can do at most is measured first.
     pub fn new(bench: &str, options: Options) -> Self {
         let criterion = options.criterion();
-        let measures = options.measures();
-        let memory = if measures { Memory::new() } else { Memory::default() };
         let recorder = Recorder::new(bench, &options);
-        if measures {
-            recorder.record_peaks(peaks::measure(&options.compared_isas(), &memory));
+        let memory = options.measures().then(Memory::new);
+        let began = Instant::now();
+        if let Some(memory) = &memory {
+            recorder.record_peaks(peaks::measure(&options.compared_isas(), memory));
         }
-        Self { options, criterion, memory, recorder }
+        // At the end they are measured once more.
+        let besides = began.elapsed();
+        Self { options, criterion, memory, recorder, besides }
     }
 
-    /// Times each case for about as long as `each` says (more, where ten runs take longer), and says how far it is.
+    /// What no cache holds, to read it; `None` where nothing is measured.
+    pub fn memory(&self) -> Option<&[f32]> {
+        self.memory.as_ref().map(Memory::all)
+    }
+
+    /// Tells of work that comes besides the cases, for the estimate of how long all will take.
+    pub fn expect(&mut self, work: Duration) {
+        self.besides += work;
+    }
+
+    /// Times each case for about as long as `each` says (more, where ten runs take longer), and says how long it will take. Cases of one
+    /// group take turns, unless Criterion is asked for samples of another kind.
     ///
     /// # Panics
     ///
     /// If a case's bits are not those of another instruction set: a wrong kernel is not timed.
-    pub fn measure(&mut self, each: Duration, cases: Vec<Case>) -> Vec<Measurement> {
-        let each = if self.options.extent() == Extent::Quick { each / 2 } else { each };
+    pub fn measure(&mut self, each: Duration, groups: Vec<Vec<Case>>) -> Vec<Measurement> {
+        let each = if self.options.extent() == Extent::Quick { each / 4 } else { each };
         let is_wanted = |case: &Case| {
             self.options.matches(&case.id()) && (self.options.is_patient() || !case.is_too_slow())
         };
-        let cases: Vec<_> = cases.into_iter().filter(is_wanted).collect();
-        let planned = |case: &Case| {
-            const PLOTS: f64 = 0.4;
-            let runs = (1.4 * each.as_secs_f64()).max(12.0 * case.guess());
-            runs + 3.0 * case.guess() + PLOTS
-        };
-        let all: f64 = cases.iter().map(planned).sum();
-        let (count, began, mut done) = (cases.len(), Instant::now(), 0.0);
+        let wanted = |group: Vec<_>| group.into_iter().filter(is_wanted).collect();
+        let mut groups: Vec<Vec<_>> = groups.into_iter().map(wanted).collect();
+        groups.retain(|group| !group.is_empty());
+        let cases: Vec<_> = groups.iter().flatten().map(|case| case::planned(case, each)).collect();
+        let mut remaining = self.recorder.remaining(&self.options, &cases, self.besides);
         let mut measurements = Vec::new();
-        for (index, case) in cases.iter().enumerate() {
-            // Plans are corrected by how those before turned out.
-            let pace = (began.elapsed().as_secs_f64() + 5.0) / (done + 5.0);
-            let left = (all - done) * pace;
-            let progress = format!("{}/{count}, about {} left", index + 1, time(left.ceil()));
-            measurements.extend(self.measure_one(each, case, &progress));
-            done += planned(case);
+        for group in &groups {
+            remaining.announce(group);
+            for (case, prepared) in group.iter().zip(self.take_turns(each, group)) {
+                measurements.extend(self.measure_one(each, case, prepared));
+                remaining.advance(case::planned(case, each));
+            }
         }
         measurements
     }
 
-    fn measure_one(&mut self, each: Duration, case: &Case, progress: &str) -> Option<Measurement> {
+    /// Of each case what its turns gave; `None` of one that is by itself.
+    fn take_turns<'a>(&self, each: Duration, group: &[Case<'a>]) -> Vec<Option<Prepared<'a>>> {
+        if group.len() == 1 || self.memory.is_none() || self.options.chooses_samples() {
+            return group.iter().map(|_| None).collect();
+        }
+        turns::take(each, group, self.memory.as_ref()).into_iter().map(Some).collect()
+    }
+
+    /// Lets Criterion time a case, or gives it what the case's turns gave.
+    fn measure_one<'a>(
+        &mut self,
+        each: Duration,
+        case: &Case<'a>,
+        mut prepared: Option<Prepared<'a>>,
+    ) -> Option<Measurement> {
         let id = case.id();
-        let threads = rayon::current_num_threads();
         let name: Id = id.parse().expect("ids follow the grammar");
         let Case { op, isa, format, shape, work, .. } = case;
-        let (reference, reference_rows) = case.reference();
-        let takes_long = case.guess() > 0.05;
+        let took_turns = prepared.is_some();
 
         let mut group = self.criterion.benchmark_group(*op);
         group.sampling_mode(SamplingMode::Flat);
         if !self.options.has("--sample-size") {
-            group.sample_size(if takes_long { 10 } else { 20 });
+            group.sample_size(case::samples(case));
         }
         if !self.options.has("--measurement-time") {
             group.measurement_time(each);
         }
-        if !self.options.has("--warm-up-time") {
+        if took_turns {
+            // Criterion runs it once, and knows how many runs it wants of each sample.
+            group.warm_up_time(Duration::from_nanos(1));
+        } else if !self.options.has("--warm-up-time") {
             group.warm_up_time(each / 4);
         }
         group.throughput(match *work {
@@ -106,36 +132,32 @@ impl Session {
             }
         });
 
-        let mut workload: Option<Box<dyn Workload>> = None;
+        let turns = prepared.as_ref().map(|prepared| prepared.turns.clone());
+        let mut turns = turns.into_iter().flatten();
         let mut samples = Vec::new();
+        let threads = rayon::current_num_threads();
         let benchmark = BenchmarkId::new(format!("{isa}/{format}"), format!("{shape}/{threads}"));
-        let measures = self.options.measures();
-        let (memory, mut ceilings) = (&self.memory, None);
         group.bench_function(benchmark, |bencher| {
-            let workload = workload.get_or_insert_with(|| {
-                if measures {
-                    eprintln!("[{progress}] {id}");
-                }
-                let mut workload = (case.prepare)();
-                check(&id, &mut *workload, *isa, reference, reference_rows);
-                ceilings = measures.then(|| peaks::ceilings(*isa, work, memory));
-                workload
-            });
-            bencher.iter_custom(|iterations| {
-                let elapsed = run(&mut **workload, *isa, work.rows, iterations);
-                samples.push((iterations, elapsed));
+            let prepared =
+                prepared.get_or_insert_with(|| Prepared::new(case, self.memory.as_ref()));
+            bencher.iter_custom(|runs| {
+                let turn = if samples.is_empty() { None } else { turns.next() };
+                let elapsed = match turn {
+                    Some(seconds) => Duration::from_secs_f64(runs as f64 * seconds),
+                    None => case.time(&mut *prepared.workload, runs),
+                };
+                samples.push((runs, elapsed));
                 elapsed
             });
         });
         group.finish();
-        let seconds = seconds(&samples);
-        let before = ceilings.filter(|_| !seconds.is_empty())?;
-        let entry = Entry {
-            work: *work,
-            ceilings: before.max(peaks::ceilings(*isa, work, memory)),
-            same_bits_as: reference.name().to_string(),
-            same_bits_rows: reference_rows,
-        };
+        let mut prepared = prepared?;
+        prepared.measure_ceilings(case, self.memory.as_ref());
+        let ceilings = prepared.ceilings?;
+        let seconds = if took_turns { prepared.turns } else { seconds(&samples) };
+        let (reference, same_bits_rows) = case.reference();
+        let same_bits_as = reference.name().to_string();
+        let entry = Entry { work: *work, ceilings, took_turns, same_bits_as, same_bits_rows };
         self.recorder.record(name, entry);
         Some(Measurement {
             id,
@@ -147,9 +169,29 @@ impl Session {
         })
     }
 
-    /// Writes Criterion's summary.
+    /// Writes Criterion's summary, and measures once more what the machine can do at most.
     pub fn finish(&self) {
         self.criterion.final_summary();
+        if let Some(memory) = &self.memory {
+            self.recorder.record_peaks(peaks::measure(&self.options.compared_isas(), memory));
+        }
+    }
+
+    /// Prints what the machine could do at most when the bench began, and at its end.
+    pub fn print_peaks(&self) {
+        let threads = counted(rayon::current_num_threads(), "thread");
+        println!("\nwhat the CPU does at most, {threads}");
+        println!("{:13}{:28}{:>14}{:>14}", "", "", "before", "after");
+        let peaks = self.recorder.peaks();
+        let memory = peaks.iter().filter_map(|peak| peak.of.working_set()).max();
+        let is_of_cache = |of: PeakOf| of.working_set().is_some() && of.working_set() != memory;
+        for peak in peaks.iter().filter(|peak| !is_of_cache(peak.of)) {
+            let &Peak { ref isa, of, before, after, .. } = peak;
+            let (Some(after), Some(drift)) = (after, peak.drift()) else { continue };
+            let [before, after] = [before, after].map(|rate| text::peak_rate(of, rate));
+            let note = if drift.abs() > Peak::DRIFT { "  the machine was not quiet" } else { "" };
+            println!("{isa:13}{:28}{before:>14}{after:>14}{drift:>+8.1} %{note}", text::peak(of));
+        }
     }
 
     /// Ends the bench: keeps what it makes of its measurements, writes the report and says where it is.
@@ -158,8 +200,7 @@ impl Session {
     ///
     /// If that cannot be written.
     pub fn report(self, summary: impl Serialize) {
-        let peaks = peaks::measure(&self.options.compared_isas(), &self.memory);
-        self.recorder.finish(&peaks, serde_json::to_value(summary).expect("JSON can hold it"));
+        self.recorder.finish(serde_json::to_value(summary).expect("JSON can hold it"));
     }
 }
 
@@ -169,26 +210,6 @@ fn seconds(samples: &[(u64, Duration)]) -> Vec<f64> {
     let counted = samples.last().map_or(0, |(runs, _)| *runs);
     let counts = samples.iter().rev().take_while(|(runs, _)| *runs == counted);
     counts.map(|(runs, elapsed)| elapsed.as_secs_f64() / *runs as f64).collect()
-}
-
-fn check(id: &str, workload: &mut dyn Workload, isa: Isa, reference: Isa, rows: usize) {
-    let mut bits = |isa| {
-        workload.restore();
-        workload.run(isa, rows);
-        workload.output().iter().map(|x| x.to_bits()).collect::<Vec<_>>()
-    };
-    let (expected, found) = (bits(reference), bits(isa));
-    workload.restore();
-    assert_eq!(found.len(), expected.len(), "{id}: outputs differ in length");
-    if let Some(at) = (0..found.len()).find(|&i| found[i] != expected[i]) {
-        panic!(
-            "{id} is not timed, because it is wrong: element {at} is {} ({:#010x}) on {isa} and {} ({:#010x}) on {reference}",
-            f32::from_bits(found[at]),
-            found[at],
-            f32::from_bits(expected[at]),
-            expected[at],
-        );
-    }
 }
 
 #[cfg(test)]
@@ -201,26 +222,5 @@ mod tests {
         let samples = [(1, 900), (4, 800), (2, 250), (2, 500), (2, 1000)].map(sample);
         assert_eq!(seconds(&samples), [0.5, 0.25, 0.125]);
         assert!(seconds(&[]).is_empty());
-    }
-
-    /// Gives another result each time.
-    struct Wrong([f32; 2]);
-
-    impl Workload for Wrong {
-        fn restore(&mut self) {}
-
-        fn run(&mut self, _: Isa, _: usize) {
-            self.0[1] += 1.0;
-        }
-
-        fn output(&self) -> &[f32] {
-            &self.0
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "add is not timed, because it is wrong: element 1 is 2 (0x40000000)")]
-    fn what_is_wrong_is_not_timed() {
-        check("add", &mut Wrong([0.0; 2]), Isa::best(), Isa::best(), 1);
     }
 }

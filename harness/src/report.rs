@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub mod band;
 pub mod breakdown;
 pub mod charts;
 pub mod comparison;
@@ -20,11 +21,13 @@ pub mod growth;
 pub mod id;
 pub mod manifest;
 pub mod measurement;
+mod noise;
 mod page;
 mod summary;
 pub mod text;
 mod warnings;
 
+pub use self::band::Band;
 pub use self::breakdown::Breakdown;
 pub use self::comparison::Comparison;
 pub use self::crossing::Crossing;

@@ -5,9 +5,13 @@ use std::cell::OnceCell;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::emulator;
 
@@ -75,6 +79,10 @@ pub fn supervise(crashed: u8) -> Option<ExitCode> {
             return None;
         }
         return Some(ExitCode::from(u8::try_from(code).unwrap_or(crashed)));
+    }
+    if let Some(signal @ (SIGINT | SIGTERM)) = status.signal() {
+        // It was interrupted, and did not crash. The same signal is to end this process, and may not have reached it yet.
+        let _ = emulate_default_handler(signal);
     }
     let mut lines = String::new();
     // What cannot be read is not known.

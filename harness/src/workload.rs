@@ -3,18 +3,22 @@
 //! A model's weights and caches do not fit the processor's caches, so each layer finds its own gone when its turn comes. What is
 //! timed is therefore one of many copies in turn, which together are several times as large as the last cache.
 
+use std::time::Duration;
+
 use lfm2_kernels::Isa;
 
 use crate::ceiling::Work;
 
 mod function;
+mod last;
 pub mod layers;
 pub mod operations;
 mod stored;
 mod value;
 
-pub use stored::{Stored, Weights, matrices, values};
-pub use value::{Value, measure, run};
+pub use last::Last;
+pub use stored::{Stored, Weights, buffer, matrices, values};
+pub use value::{Value, measure};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,8 +67,9 @@ impl Case<'_> {
 
     /// About how long one run takes, for want of a measurement.
     pub fn guess(&self) -> f64 {
+        let threads = rayon::current_num_threads() as f64;
         let (operations_per_second, bytes_per_second) =
-            if self.isa.name() == "scalar" { (5e8, 5e8) } else { (1e11, 2e10) };
+            if self.isa.name() == "scalar" { (5e8, 5e8) } else { (1e11 * threads, 2e10) };
         let Work { operations, bytes, .. } = self.work;
         (operations as f64 / operations_per_second).max(bytes as f64 / bytes_per_second)
     }
@@ -92,6 +97,11 @@ impl Case<'_> {
             // There is one instruction set on this machine.
             (None, None) => (self.isa, rows),
         }
+    }
+
+    /// How long so many runs take.
+    pub fn time(&self, workload: &mut dyn Workload, runs: u64) -> Duration {
+        value::run(workload, self.isa, self.work.rows, runs)
     }
 }
 

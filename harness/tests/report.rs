@@ -60,6 +60,7 @@ impl Target {
             machine: Machine { cpu: Some(cpu.to_string()), ..Machine::detect() },
             peaks: vec![
                 peak(PeakOf::MultiplyAdd, 500e9, 490e9),
+                peak(PeakOf::Read { working_set: 1 << 15 }, 900e9, 880e9),
                 peak(PeakOf::Read { working_set: 1 << 28 }, 50e9, 40e9),
             ],
             cases: Default::default(),
@@ -175,6 +176,7 @@ impl Target {
         let entry = Entry {
             work,
             ceilings: CEILINGS,
+            took_turns: true,
             same_bits_as: "scalar".to_string(),
             same_bits_rows: work.rows,
         };
@@ -278,6 +280,47 @@ fn growths_are_those_of_the_polynomials() {
 }
 
 #[test]
+fn fits_are_in_bands() {
+    let report = Target::full("one").report();
+    for growth in report["results"][0]["growths"].as_array().unwrap() {
+        let lengths = growth["pairs"].as_array().unwrap();
+        for kind in ["conv", "attention"] {
+            let band = growth[kind]["band"].as_array().unwrap();
+            assert_eq!(band.len(), 4 * (lengths.len() - 1) + 1);
+            for (pair, at) in lengths.iter().zip(band.iter().step_by(4)) {
+                assert_number(&at["length"], number(&pair["length"]));
+                assert_number(&at["seconds"], number(&pair[kind]["seconds"]));
+            }
+            for at in band {
+                let [low, seconds, high] = ["low", "seconds", "high"].map(|end| number(&at[end]));
+                assert!(low < seconds && seconds < high, "{at}");
+                // Of times that are off by 1 %: a fit is less far off than one of them, and farther than their mean.
+                let half = 100.0 * (high / low).ln() / 2.0;
+                let mean = 1.96 / (lengths.len() as f64).sqrt();
+                assert!((0.9 * mean..1.1 * 1.96).contains(&half), "{half} % at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_took_turns_is_told() {
+    let explained = |target: &Target| {
+        let growths = target.report()["results"][0]["growths"].clone();
+        let page = fs::read_to_string(target.path().join("lfm2-report/index.html")).unwrap();
+        let turns = page.matches("Both kinds at all lengths took turns").count();
+        let one_by_one = page.matches("Lengths were measured one after the other").count();
+        (growths[0]["took_turns"].clone(), turns, one_by_one)
+    };
+    let mut target = Target::full("one");
+    assert_eq!(explained(&target), (json!(true), 2, 0));
+    // One of prefill's is enough.
+    let id = "attention_layer/avx2/f32/prefill-2048/2".parse::<Id>().unwrap();
+    target.manifest.cases.get_mut(&id).unwrap().took_turns = false;
+    assert_eq!(explained(&target), (json!(false), 1, 1));
+}
+
+#[test]
 fn crossings_are_where_times_are_equal() {
     let report = Target::full("one").report();
     let growths = &report["results"][0]["growths"];
@@ -343,7 +386,7 @@ fn percentages_are_of_the_longer_limit() {
 
     let warnings = results["warnings"].to_string();
     assert!(warnings.contains("1 of 63 cases are faster than the peak"), "{warnings}");
-    assert!(warnings.contains("1 of 2 peaks changed by more than 10 %"), "{warnings}");
+    assert!(warnings.contains("1 of 3 peaks changed by more than 10 %"), "{warnings}");
     assert!(warnings.contains("reading 256 MiB (avx2) by −20 %"), "{warnings}");
     assert!(!warnings.contains("memory was read"), "{warnings}");
 }
@@ -451,6 +494,8 @@ fn pages_need_nothing_else() {
     // Four of curves, the roofline, and six of bars; each for desktops and for phones.
     assert_eq!(page.matches("<svg class=\"wide\"").count(), 11);
     assert_eq!(page.matches("<svg class=\"narrow\"").count(), 11);
+    // A fit that is exact, as far from it as the band says.
+    assert!(page.contains("<td data-head=\"by its fit\"><span>300 µs ("));
     let picture = fs::read_to_string(folder.join("picture.svg")).unwrap();
     assert!(picture.contains("<style>@media (prefers-color-scheme: dark)"));
     assert_eq!(picture.matches("<svg ").count(), 1);
@@ -474,6 +519,10 @@ fn reports_of_machines_are_side_by_side() {
     for expected in ["Machines side by side", "1. CPU one", "2. CPU two"] {
         assert!(page.contains(expected), "{expected}");
     }
+    // Of two working sets the larger: that is where weights are.
+    let [first, second] = ["1. CPU one", "2. CPU two"]
+        .map(|cpu| format!("<td data-head=\"{cpu}\"><span>50.0 GB/s (256 MiB)</span></td>"));
+    assert!(page.contains(&format!("<th>reading memory</th>{first}{second}")));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::huge_pages;
 use crate::simd::Storable;
 
 /// Bytes of a line, which is also what one prefetch brings.
@@ -17,9 +18,24 @@ pub struct Aligned<E: Storable> {
 impl<E: Storable> Aligned<E> {
     /// `length` zeros. The system's pages are touched only when they are written.
     pub fn zeroed(length: usize) -> Self {
+        Self::beginning_at(CACHE_LINE, length)
+    }
+
+    /// As [`zeroed`](Self::zeroed), for what is written from end to end and then kept: in huge pages if it fills one.
+    pub fn zeroed_to_fill(length: usize) -> Self {
+        if length * E::BYTES < huge_pages::BYTES {
+            return Self::zeroed(length);
+        }
+        let mut buffer = Self::beginning_at(huge_pages::BYTES, length);
+        huge_pages::prefer(&mut buffer.storage[buffer.start..][..length]);
+        buffer
+    }
+
+    /// `length` zeros that begin at a multiple of so many bytes.
+    fn beginning_at(bytes: usize, length: usize) -> Self {
         // Not one more than it may take, so that whole lines can end where the memory does.
-        let storage = E::zeros(length + CACHE_LINE / E::BYTES - 1);
-        let start = storage.as_ptr().align_offset(CACHE_LINE);
+        let storage = E::zeros(length + bytes / E::BYTES - 1);
+        let start = storage.as_ptr().align_offset(bytes);
         Self { storage, start, length }
     }
 }

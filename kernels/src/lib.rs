@@ -15,6 +15,7 @@ mod aligned;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod format;
+mod huge_pages;
 pub mod linear;
 pub mod model;
 pub mod ops;

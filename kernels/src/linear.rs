@@ -18,7 +18,7 @@ pub(crate) mod tile;
 mod weight_format;
 
 pub use matrix::Matrix;
-pub use multiply::linear;
+pub use multiply::{linear, linear_each};
 pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};
 
 /// Frees the working buffers that calls of [`linear`] have left to later ones, such as after a long prompt.

@@ -4,9 +4,13 @@
 
 use std::cell::Cell;
 use std::hint::spin_loop;
+use std::mem;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use scopeguard::defer;
 
 use crate::fault;
@@ -141,6 +145,95 @@ where
     );
 }
 
+/// Calls `work` on runs of `run` elements of `out`, in parallel, with the index of each run's first element.
+///
+/// Each thread has a part of `out`, which it takes from front to back; when it is done it takes over half of what is left of another's. So all
+/// end together, though the runs are handed out but once.
+pub(crate) fn share_runs<T, W>(out: &mut [T], run: usize, work: &W)
+where
+    T: Send,
+    W: Fn(usize, &mut [T]) + Sync,
+{
+    /// Of more threads, some come late to the parts of others.
+    const MOST_PARTS: usize = 64;
+    let runs = out.len().div_ceil(run);
+    let threads = rayon::current_num_threads().min(runs).min(MOST_PARTS);
+    if threads <= 1 {
+        return work(0, out);
+    }
+    let mut parts = ArrayVec::<_, MOST_PARTS>::new();
+    let (mut first, mut rest) = (0, out);
+    for thread in 0..threads {
+        let end = ((thread + 1) * runs / threads * run).min(first + rest.len());
+        let (part, others) = rest.split_at_mut(end - first);
+        parts.push(Mutex::new(Part { first, rest: part }));
+        (first, rest) = (end, others);
+    }
+    let parts = Parts { parts: &parts, run };
+    parts.begin(0..threads, work);
+}
+
+/// What nobody has taken yet of a thread's part.
+struct Part<'a, T> {
+    first: usize,
+    rest: &'a mut [T],
+}
+
+impl<T> Part<'_, T> {
+    /// Cuts off what is before element `at`, or all if there are fewer.
+    fn take_before(&mut self, at: usize) -> Self {
+        let rest = mem::take(&mut self.rest);
+        let (front, back) = rest.split_at_mut(at.min(rest.len()));
+        let taken = Part { first: self.first, rest: front };
+        *self = Part { first: self.first + taken.rest.len(), rest: back };
+        taken
+    }
+}
+
+/// The parts of all threads.
+struct Parts<'a, 'b, T> {
+    parts: &'a [Mutex<Part<'b, T>>],
+    run: usize,
+}
+
+impl<'b, T: Send> Parts<'_, 'b, T> {
+    fn begin<W: Fn(usize, &mut [T]) + Sync>(&self, threads: Range<usize>, work: &W) {
+        if threads.len() == 1 {
+            return self.work_on(threads.start, work);
+        }
+        let middle = threads.start.midpoint(threads.end);
+        join(|| self.begin(threads.start..middle, work), || self.begin(middle..threads.end, work));
+    }
+
+    fn work_on<W: Fn(usize, &mut [T]) + Sync>(&self, own: usize, work: &W) {
+        let others = || (own + 1..self.parts.len()).chain(0..own);
+        loop {
+            let Part { first, rest } = self.lock(own).take_before(self.run);
+            if !rest.is_empty() {
+                work(first, rest);
+                continue;
+            }
+            let Some(taken_over) = others().find_map(|other| self.take_half(other)) else {
+                return;
+            };
+            *self.lock(own) = taken_over;
+        }
+    }
+
+    /// The second half of what is left, or all if it is one run.
+    fn take_half(&self, of: usize) -> Option<Part<'b, T>> {
+        let mut part = self.lock(of);
+        let kept = part.rest.len().div_ceil(self.run) / 2 * self.run;
+        let kept = part.take_before(kept);
+        let taken = mem::replace(&mut *part, kept);
+        (!taken.rest.is_empty()).then_some(taken)
+    }
+
+    fn lock(&self, part: usize) -> MutexGuard<'_, Part<'b, T>> {
+        self.parts[part].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// How many rows of `row_length` make a run worth handing to another thread in an op that does a few operations per element.
 pub(crate) fn rows_worth_sharing(row_length: usize) -> usize {
     const ELEMENTS: usize = 16 * 1024;
@@ -223,6 +316,50 @@ mod tests {
             sender.send(()).unwrap();
         });
         receiver.recv_timeout(Duration::from_secs(60)).expect("it ends");
+    }
+
+    /// Each run once and with its index, whoever takes it.
+    #[test]
+    fn runs_are_shared_whole() {
+        for threads in [1, 2, 3, 80] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for (length, run) in [(0, 4), (3, 4), (4, 4), (100, 7), (1000, 1), (1001, 10)] {
+                let mut out = vec![usize::MAX; length];
+                let write = |first: usize, out: &mut [usize]| {
+                    assert!(first.is_multiple_of(run) && out.len() <= run || threads == 1);
+                    if first.is_multiple_of(3) {
+                        std::thread::yield_now();
+                    }
+                    for (i, out) in out.iter_mut().enumerate() {
+                        assert_eq!(*out, usize::MAX);
+                        *out = first + i;
+                    }
+                };
+                pool.install(|| enter(|| share_runs(&mut out, run, &write)));
+                assert!(out.iter().copied().eq(0..length), "{threads} {length} {run}");
+            }
+        }
+    }
+
+    /// A thread whose first run takes as long as all others leaves those to the other.
+    #[test]
+    fn a_thread_that_is_done_takes_over() {
+        const RUNS: usize = 16;
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let begin = Instant::now();
+        let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let taken = AtomicUsize::new(0);
+        let mut out = [None; RUNS];
+        let work = |first: usize, out: &mut [Option<usize>]| {
+            out[0] = rayon::current_thread_index();
+            taken.fetch_add(1, Ordering::Relaxed);
+            let are_left = || taken.load(Ordering::Relaxed) < RUNS;
+            while first == 0 && are_left() && begin.elapsed() < PATIENCE {
+                std::thread::yield_now();
+            }
+        };
+        pool.install(|| enter(|| share_runs(&mut out, 1, &work)));
+        assert!(out[1..].iter().all(|&thread| thread.is_some() && thread != out[0]), "{out:?}");
     }
 
     /// Many callers in one pool wait for each other's parts; none for what waits for itself.

@@ -9,7 +9,7 @@ use lfm2_harness::machine::Machine;
 use lfm2_harness::report::Id;
 use lfm2_harness::report::text::time;
 use lfm2_harness::workload::layers::{self, Layers};
-use lfm2_harness::workload::{self, Case, Extent, Value, Weights, operations};
+use lfm2_harness::workload::{Case, Extent, Value, Weights, measure, operations};
 use lfm2_kernels::Isa;
 use lfm2_kernels::threads::enter;
 use regex::Regex;
@@ -106,11 +106,10 @@ fn times(arguments: &TimeArguments) -> Result<Times, Failure> {
     let timed = |case: &Case| {
         let value = (!arguments.list).then(|| {
             let mut workload = (case.prepare)();
-            let (workload, rows) = (&mut *workload, case.work.rows);
             match arguments.runs {
-                None => workload::measure(workload, case.isa, rows, arguments.each),
+                None => measure(&mut *workload, case.isa, case.work.rows, arguments.each),
                 Some(runs) => {
-                    let elapsed = workload::run(workload, case.isa, rows, runs);
+                    let elapsed = case.time(&mut *workload, runs);
                     Value { seconds: elapsed.as_secs_f64() / runs as f64, runs }
                 }
             }
@@ -137,7 +136,7 @@ impl Choice {
             false => (Extent::Quick, layers::compared(&isas)),
         };
         let mut cases = operations::cases(&isas, extent, weights);
-        cases.extend(parts.into_iter().map(|part| part.case(layers)));
+        cases.extend(parts.into_iter().flatten().map(|part| part.case(layers)));
         let matches = |case: &Case| self.filter.as_ref().is_none_or(|re| re.is_match(&case.id()));
         // What takes the scalar reference seconds must be asked for.
         cases.retain(|case| matches(case) && (self.full || !case.is_too_slow()));

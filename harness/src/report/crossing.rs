@@ -1,11 +1,9 @@
 //! Where two curves cost the same.
 
-use std::f64::consts::TAU;
-
-use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Estimate;
+use super::noise::{self, Noise};
 
 /// What conv and attention cost at one length.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,21 +81,15 @@ fn crossings(ratios: &[(f64, f64)]) -> Vec<f64> {
     ratios.windows(2).filter_map(crossing).collect()
 }
 
+/// What noise could have made of the last crossing.
 fn interval(pairs: &[Pair]) -> (f64, f64) {
     const REPETITIONS: usize = 1000;
-    const LEFT_OUT: usize = REPETITIONS / 40;
-    let mut random = Rng::with_seed(1);
-    let mut lengths: Vec<_> = (0..REPETITIONS).map(|_| repetition(pairs, &mut random)).collect();
-    lengths.sort_by(f64::total_cmp);
-    (lengths[LEFT_OUT], lengths[REPETITIONS - 1 - LEFT_OUT])
+    let mut noise = Noise::new();
+    noise::interval((0..REPETITIONS).map(|_| repetition(pairs, &mut noise)).collect())
 }
 
-fn repetition(pairs: &[Pair], random: &mut Rng) -> f64 {
-    let mut noise = |estimate: &Estimate| {
-        // By Box and Muller.
-        let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
-        estimate.standard_error / estimate.seconds * radius * (TAU * random.f64()).cos()
-    };
+fn repetition(pairs: &[Pair], noise: &mut Noise) -> f64 {
+    let mut noise = |estimate: &Estimate| estimate.standard_error / estimate.seconds * noise.next();
     let ratio = |pair: &Pair| {
         let ratio = pair.ratio().ln() + noise(&pair.attention) - noise(&pair.conv);
         (pair.length as f64, ratio)

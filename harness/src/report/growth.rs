@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use lfm2_kernels::model::{Config, LayerKind};
 use serde::{Deserialize, Serialize};
 
+use super::band::{self, Band};
 use super::crossing::{Crossing, Pair};
+use super::estimate::Estimate;
 use super::fit::{Fit, HeldOut, exponent, fits_cross};
 use super::id::{Id, Shape};
 use super::measurement::{Measurement, find};
@@ -67,6 +69,9 @@ pub struct Growth {
     pub phase: Phase,
     /// Both kinds at each length, shortest first.
     pub pairs: Vec<Pair>,
+    /// Whether all of them were measured in turn, so that what memory did meanwhile met all.
+    #[serde(default)]
+    pub took_turns: bool,
     /// Where they cost the same.
     pub crossing: Crossing,
     /// Where the fits are equal, if they are within the range: another way to ask the same.
@@ -78,10 +83,13 @@ pub struct Growth {
 }
 
 /// What is made of times against lengths.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Curve {
     /// The fit through all lengths, if there are enough.
     pub fit: Option<Fit>,
+    /// How far it is to be trusted.
+    #[serde(default)]
+    pub band: Vec<Band>,
     /// The power by which time grows at the long end.
     pub exponent: Option<f64>,
     /// The check of the fit.
@@ -89,9 +97,12 @@ pub struct Curve {
 }
 
 impl Curve {
-    fn of(pairs: &[Pair], seconds: impl Fn(&Pair) -> f64) -> Self {
-        let points: Vec<_> = pairs.iter().map(|pair| (pair.length as f64, seconds(pair))).collect();
-        Self { fit: Fit::of(&points), exponent: exponent(&points), held_out: HeldOut::of(&points) }
+    fn of(pairs: &[Pair], time: impl Fn(&Pair) -> Estimate) -> Self {
+        let times: Vec<_> = pairs.iter().map(|pair| (pair.length as f64, time(pair))).collect();
+        let points: Vec<_> = times.iter().map(|(length, time)| (*length, time.seconds)).collect();
+        let fit = Fit::of(&points);
+        let band = fit.map_or_else(Vec::new, |fit| band::of(&fit, &times));
+        Self { fit, band, exponent: exponent(&points), held_out: HeldOut::of(&points) }
     }
 }
 
@@ -151,15 +162,27 @@ pub fn of(measurements: &[Measurement]) -> Vec<Growth> {
         }
     }
     let growths = keys.into_iter().filter_map(|(setting, part, phase)| {
-        let pairs = pairs(measurements, &setting, part, phase);
+        let pairs = pairs(measurements, &setting, part, phase).into_iter();
+        let (pairs, turns): (Vec<_>, Vec<_>) = pairs.unzip();
         let [first, .., last] = &pairs[..] else { return None };
-        let conv = Curve::of(&pairs, |pair| pair.conv.seconds);
-        let attention = Curve::of(&pairs, |pair| pair.attention.seconds);
+        let conv = Curve::of(&pairs, |pair| pair.conv);
+        let attention = Curve::of(&pairs, |pair| pair.attention);
         let fits_cross = conv.fit.zip(attention.fit).and_then(|(conv, attention)| {
             fits_cross(&conv, &attention, first.length as f64, last.length as f64)
         });
         let crossing = Crossing::of(&pairs);
-        Some(Growth { setting, part, phase, pairs, crossing, fits_cross, conv, attention })
+        let took_turns = turns.into_iter().all(|took_turns| took_turns);
+        Some(Growth {
+            setting,
+            part,
+            phase,
+            pairs,
+            took_turns,
+            crossing,
+            fits_cross,
+            conv,
+            attention,
+        })
     });
     let mut growths: Vec<_> = growths.collect();
     let mut lengths: BTreeMap<Setting, usize> = BTreeMap::new();
@@ -172,18 +195,21 @@ pub fn of(measurements: &[Measurement]) -> Vec<Growth> {
     growths
 }
 
-/// At every length at which both kinds were measured.
-fn pairs(measurements: &[Measurement], setting: &Setting, part: Part, phase: Phase) -> Vec<Pair> {
+/// At every length at which both kinds were measured, and whether that was in turn.
+fn pairs(
+    measurements: &[Measurement],
+    setting: &Setting,
+    part: Part,
+    phase: Phase,
+) -> Vec<(Pair, bool)> {
     let phases = measurements.iter().filter_map(|one| Phase::of(&one.id.shape));
     let lengths: BTreeSet<_> =
         phases.filter(|(of, _)| *of == phase).map(|(_, length)| length).collect();
     let pair = |length| {
-        let time = |kind| {
-            let id = setting.id(part.op(kind), phase.shape(length));
-            Some(find(measurements, &id)?.time)
-        };
-        let (conv, attention) = (time(LayerKind::Conv)?, time(LayerKind::Attention)?);
-        Some(Pair { length, conv, attention })
+        let of = |kind| find(measurements, &setting.id(part.op(kind), phase.shape(length)));
+        let (conv, attention) = (of(LayerKind::Conv)?, of(LayerKind::Attention)?);
+        let pair = Pair { length, conv: conv.time, attention: attention.time };
+        Some((pair, conv.took_turns && attention.took_turns))
     };
     lengths.into_iter().filter_map(pair).collect()
 }

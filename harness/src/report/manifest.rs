@@ -113,6 +113,16 @@ pub enum PeakOf {
     },
 }
 
+impl PeakOf {
+    /// Of what is read, its size.
+    pub fn working_set(self) -> Option<u64> {
+        match self {
+            Self::Read { working_set } => Some(working_set),
+            _ => None,
+        }
+    }
+}
+
 impl Peak {
     /// How many percent one may drift on a quiet machine.
     pub const DRIFT: f64 = 10.0;
@@ -128,8 +138,11 @@ impl Peak {
 pub struct Entry {
     /// What one run does.
     pub work: Work,
-    /// What the machine could do at most, measured just before and just after: the higher of the two.
+    /// What the machine could do at most, measured just before and just after, and between turns: the highest.
     pub ceilings: Ceilings,
+    /// Whether its samples were taken in turn with those of the other lengths.
+    #[serde(default)]
+    pub took_turns: bool,
     /// The instruction set that gave the same bits.
     pub same_bits_as: String,
     /// Over how many rows it did.

@@ -16,6 +16,9 @@ pub struct Measurement {
     pub work: Work,
     /// How long one run takes.
     pub time: Estimate,
+    /// Whether its samples were taken in turn with those of the other lengths.
+    #[serde(default)]
+    pub took_turns: bool,
     /// What the machine could do at most, just before and just after.
     pub ceilings: Ceilings,
     /// Seconds that it takes at least with these ceilings.
@@ -29,10 +32,10 @@ pub struct Measurement {
 impl Measurement {
     /// All that follows from a time.
     pub fn new(id: &Id, entry: &Entry, time: Estimate) -> Self {
-        let &Entry { work, ceilings, .. } = entry;
+        let &Entry { work, ceilings, took_turns, .. } = entry;
         let (limit, bound) = ceilings.seconds(&work);
         let percent_of_peak = (limit > 0.0).then(|| 100.0 * limit / time.seconds);
-        Self { id: id.clone(), work, time, ceilings, limit, bound, percent_of_peak }
+        Self { id: id.clone(), work, time, took_turns, ceilings, limit, bound, percent_of_peak }
     }
 
     /// Whether it is faster than can be: then a ceiling is none, or the work is counted wrong.

@@ -88,13 +88,19 @@ impl Results {
     }
 
     /// The highest of what was measured of a peak on the setting that the answer is of.
-    pub(super) fn peak(&self, is_it: impl Fn(PeakOf) -> bool) -> Option<f64> {
+    pub(super) fn peak(&self, of: PeakOf) -> Option<f64> {
         let Setting { isa, threads, .. } = &self.growths.first()?.setting;
-        let of_setting = |peak: &&RunPeak| {
-            peak.peak.isa == *isa && peak.peak.threads == *threads && is_it(peak.peak.of)
+        let is_it = |peak: &&RunPeak| {
+            (&peak.peak.isa, peak.peak.threads, peak.peak.of) == (isa, *threads, of)
         };
         let highest = |peak: &RunPeak| peak.peak.after.unwrap_or(0.0).max(peak.peak.before);
-        self.peaks.iter().filter(of_setting).map(highest).reduce(f64::max)
+        self.peaks.iter().filter(is_it).map(highest).reduce(f64::max)
+    }
+
+    /// Reading the largest working set: where weights are read from.
+    pub(super) fn memory(&self) -> Option<PeakOf> {
+        let all = self.peaks.iter().map(|peak| peak.peak.of);
+        all.max_by_key(|of| of.working_set()).filter(|of| of.working_set().is_some())
     }
 }
 

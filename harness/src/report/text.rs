@@ -74,6 +74,12 @@ pub fn peak(of: PeakOf) -> String {
     }
 }
 
+/// How much of it a second.
+pub fn peak_rate(of: PeakOf, per_second: f64) -> String {
+    let unit = if of.working_set().is_some() { "B/s" } else { "op/s" };
+    format!("{}{unit}", rate(per_second))
+}
+
 /// What the lengths of a phase are.
 pub fn lengths(phase: Phase) -> &'static str {
     match phase {

@@ -66,34 +66,39 @@ impl Phase {
     }
 }
 
-/// The two kinds side by side, so that a disturbance meets both.
-pub fn parts(isas: &[Isa], extent: Extent) -> Vec<Part> {
-    let mut parts = Vec::new();
+/// Every length of both kinds, in groups that take turns: points of curves that are held against each other must have had the same
+/// memory, and on many machines that changes its speed by itself.
+pub fn parts(isas: &[Isa], extent: Extent) -> Vec<Vec<Part>> {
+    let mut groups = Vec::new();
     for &isa in isas {
         for is_whole in [true, false] {
             for phase in [Phase::Prefill, Phase::Decode] {
+                let mut group = Vec::new();
                 for length in phase.lengths(extent) {
                     for kind in [LayerKind::Conv, LayerKind::Attention] {
-                        parts.push(Part { isa, is_whole, phase, length, kind });
+                        group.push(Part { isa, is_whole, phase, length, kind });
                     }
                 }
+                groups.push(group);
             }
         }
     }
-    parts
+    groups
 }
 
 /// A prompt and a decoded token, short enough for the slowest that they are compared with.
-pub fn compared(isas: &[Isa]) -> Vec<Part> {
-    let mut parts = Vec::new();
-    for &isa in isas {
-        for (phase, length) in [(Phase::Prefill, 256), (Phase::Decode, 128)] {
+pub fn compared(isas: &[Isa]) -> Vec<Vec<Part>> {
+    let mut groups = Vec::new();
+    for (phase, length) in [(Phase::Prefill, 256), (Phase::Decode, 128)] {
+        let mut group = Vec::new();
+        for &isa in isas {
             for kind in [LayerKind::Conv, LayerKind::Attention] {
-                parts.push(Part { isa, is_whole: true, phase, length, kind });
+                group.push(Part { isa, is_whole: true, phase, length, kind });
             }
         }
+        groups.push(group);
     }
-    parts
+    groups
 }
 
 impl Part {
@@ -217,8 +222,8 @@ impl Layers {
         cell.get_or_init(make).clone()
     }
 
-    /// States after `context` tokens with room for `rows`: one for each layer, or for a mixer alone, or when they are large, as many
-    /// as are together beyond any cache.
+    /// States after `context` tokens with room for `rows`: as many as are together beyond any cache, but no more than layers; of a
+    /// convolution as many as the model has; of a prompt's attention one.
     fn states(
         &self,
         kind: LayerKind,
@@ -246,9 +251,11 @@ impl Layers {
             }
         };
         let bytes = 4 * 2 * width * context.max(1);
+        let of_kind = config.layers.iter().filter(|layer| **layer == kind).count();
         let cold = match (kind, context) {
-            (LayerKind::Conv, _) | (_, 0) => 1,
-            _ => beyond_cache().div_ceil(bytes),
+            (LayerKind::Conv, _) => of_kind,
+            (LayerKind::Attention, 0) => 1,
+            (LayerKind::Attention, _) => beyond_cache().div_ceil(bytes),
         };
         let count = if is_whole { cold.min(self.of(kind).len()) } else { cold };
         (0..count).map(state).collect()

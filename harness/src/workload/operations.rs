@@ -20,8 +20,7 @@ pub const KEY_VALUE_HEADS: usize = 8;
 /// Elements of a head.
 pub const HEAD_DIM: usize = 64;
 const CONV_LENGTH: usize = 3;
-/// Rows of the head's matrix.
-pub const VOCABULARY: usize = 65536;
+const VOCABULARY: usize = 65536;
 const THETA: f64 = 1e6;
 
 /// The rows of a prompt, and of a decoded token.
@@ -196,8 +195,7 @@ fn linear_case(
     }
 }
 
-/// What a linear layer does.
-pub fn linear_work(stored: Stored, [outputs, inputs]: [usize; 2], rows: usize) -> Work {
+fn linear_work(stored: Stored, [outputs, inputs]: [usize; 2], rows: usize) -> Work {
     let bytes = stored.format.bytes(outputs * inputs) + 4 * rows * (inputs + outputs);
     Work { rows, bytes: bytes as u64, ..Work::default() }
         .with_linear(stored.activations, (2 * rows * outputs * inputs) as u64)

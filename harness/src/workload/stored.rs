@@ -1,14 +1,22 @@
-use std::cell::RefCell;
 use std::rc::Rc;
 
+use lfm2_kernels::Aligned;
 use lfm2_kernels::linear::{Activations, Matrix, WeightFormat};
 use lfm2_kernels::model::{Synthetic, Tensors};
 
+use super::Last;
 use crate::ceiling::beyond_cache;
 
 /// Seeded values with variance 1, of either sign.
 pub fn values(name: &str, length: usize) -> Vec<f32> {
     Synthetic::new(1, WeightFormat::F32).values(name, &[length, 1])
+}
+
+/// Such values where the model has its own: from the beginning of a cache line on.
+pub fn buffer(name: &str, length: usize) -> Aligned<f32> {
+    let mut buffer = Aligned::zeroed(length);
+    buffer.copy_from_slice(&values(name, length));
+    buffer
 }
 
 /// How the weights of a case are stored, and how they meet activations.
@@ -70,24 +78,12 @@ pub fn matrices(stored: Stored, outputs: usize, inputs: usize) -> Vec<Matrix> {
 
 /// The weights of the last shape that was asked for: cases of one shape follow each other.
 #[derive(Default)]
-pub struct Weights {
-    last: RefCell<Option<Rc<[Matrix]>>>,
-}
+pub struct Weights(Last<(Stored, [usize; 2]), Vec<Matrix>>);
 
 impl Weights {
     /// Copies of that matrix, as many as are together beyond any cache.
-    pub fn get(&self, stored: Stored, [outputs, inputs]: [usize; 2]) -> Rc<[Matrix]> {
-        let is_it = |weight: &Matrix| {
-            weight.format() == stored.format
-                && weight.activations() == stored.activations
-                && [weight.outputs(), weight.inputs()] == [outputs, inputs]
-        };
-        let mut last = self.last.borrow_mut();
-        if !last.as_ref().is_some_and(|weights| is_it(&weights[0])) {
-            // The old ones go before the new ones come.
-            *last = None;
-            *last = Some(matrices(stored, outputs, inputs).into());
-        }
-        last.clone().expect("made above")
+    pub fn get(&self, stored: Stored, shape: [usize; 2]) -> Rc<Vec<Matrix>> {
+        let [outputs, inputs] = shape;
+        self.0.get((stored, shape), || matrices(stored, outputs, inputs))
     }
 }

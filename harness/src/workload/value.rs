@@ -41,7 +41,7 @@ fn runs_within(workload: &mut dyn Workload, isa: Isa, rows: usize, time: Duratio
 }
 
 /// How long that many runs take.
-pub fn run(workload: &mut dyn Workload, isa: Isa, rows: usize, runs: u64) -> Duration {
+pub(super) fn run(workload: &mut dyn Workload, isa: Isa, rows: usize, runs: u64) -> Duration {
     if workload.rewinds() {
         let mut elapsed = Duration::ZERO;
         for _ in 0..runs {

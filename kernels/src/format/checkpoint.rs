@@ -160,9 +160,9 @@ impl Tensors for Checkpoint {
         Ok(Some(Tensor { format, shape: entry.shape.clone(), bytes: Cow::Borrowed(bytes) }))
     }
 
-    fn release(&self, name: &str) {
-        if let Some(Entry { file, start, length, .. }) = self.tensors.get(name) {
-            self.files[*file].release(*start..start + length);
+    fn release(&self, tensor: &Tensor) {
+        for file in &self.files {
+            file.release(&tensor.bytes);
         }
     }
 }

@@ -197,10 +197,8 @@ impl Tensors for Gguf {
         Ok(Some(Tensor { format, shape, bytes }))
     }
 
-    fn release(&self, name: &str) {
-        if let Ok(Some(Place { start, bytes, .. })) = self.place(name) {
-            self.file.release(start..start + bytes);
-        }
+    fn release(&self, tensor: &Tensor) {
+        self.file.release(&tensor.bytes);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A file as memory.
 #![allow(unsafe_code)]
 
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -32,30 +32,28 @@ impl MappedFile {
         Ok(Self(map))
     }
 
-    /// Gives back the memory that the pages of `bytes` take: they are read from the file again if they are touched again. Without effect
-    /// where the system cannot do so.
-    ///
-    /// # Panics
-    ///
-    /// If there are no such bytes.
-    pub fn release(&self, bytes: Range<usize>) {
-        assert!(
-            bytes.start <= bytes.end && bytes.end <= self.0.len(),
-            "mapped file: bytes {bytes:?} of {}",
-            self.0.len()
-        );
+    /// Gives back the memory that the pages of `bytes` take, as far as they are the file's: they are read from it again if they are touched
+    /// again. Without effect where the system cannot do so.
+    pub fn release(&self, bytes: &[u8]) {
         #[cfg(unix)]
         {
-            // SAFETY: the range lies in the map, as asserted above. The map is of a file and read-only, so no page of it
+            let (map, bytes) = (self.0.as_ptr_range(), bytes.as_ptr_range());
+            if bytes.start < map.start || bytes.end > map.end {
+                return;
+            }
+            let start = bytes.start.addr() - map.start.addr();
+            let length = bytes.end.addr() - bytes.start.addr();
+            // SAFETY: the range lies in the map, as seen above. The map is of a file and read-only, so no page of it
             // has contents of its own that could be lost: after MADV_DONTNEED a page is read from the file again at the next access, with
             // the bytes that it had, whether it belongs to this range or to a neighbour that shares it. So slices that are borrowed
             // from the map stay valid and unchanged.
-            let advised = unsafe {
-                self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len())
-            };
+            let advised =
+                unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, start, length) };
             // Memory that is kept is no error.
             let _ = advised;
         }
+        #[cfg(not(unix))]
+        let _ = bytes;
     }
 }
 

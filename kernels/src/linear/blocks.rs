@@ -96,6 +96,7 @@ fn reciprocal(scale: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linear::Matrix;
 
     fn quantised() -> impl Iterator<Item = WeightFormat> {
         WeightFormat::ALL.into_iter().filter(|format| format.is_quantised())
@@ -169,6 +170,43 @@ mod tests {
                     // A half is rounded by 2^-11 of itself, once in the scale and once in the minimum.
                     let error = (weight - constant).abs();
                     assert!(error <= constant.abs() / 1024.0, "{format}: {constant} to {weight}");
+                }
+            }
+        }
+    }
+
+    /// Rows come back from memory as they were in the file, whatever their number and length.
+    #[test]
+    fn packed_rows_decode_as_the_files() {
+        for format in WeightFormat::ALL {
+            let scales: &[usize] = match format {
+                WeightFormat::Q4_1 | WeightFormat::Q5_1 | WeightFormat::Q4K | WeightFormat::Q5K => {
+                    &[0, 2]
+                }
+                WeightFormat::Q6K => &[208],
+                _ => &[0],
+            };
+            let lengths: &[usize] =
+                if format.is_quantised() { &[1, 2, 5] } else { &[1, 2, 33, 70] };
+            for outputs in [1, 15, 16, 17, 33, 47] {
+                for inputs in lengths.iter().map(|blocks| blocks * format.block()) {
+                    let mut state = 1_u32;
+                    let mut byte = || {
+                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        (state >> 24) as u8
+                    };
+                    let count = outputs * format.bytes(inputs);
+                    let mut bytes: Vec<u8> = (0..count).map(|_| byte()).collect();
+                    // The upper byte of a number must not say infinite or NaN.
+                    let upper = if format == WeightFormat::F32 { 3 } else { 1 };
+                    for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                        scales.iter().for_each(|at| block[at + upper] &= 0xBB);
+                    }
+                    let packed = Matrix::from_le_bytes(format, outputs, inputs, &bytes).to_rows();
+                    let bits = |weights: Vec<f32>| -> Vec<u32> {
+                        weights.into_iter().map(f32::to_bits).collect()
+                    };
+                    assert_eq!(bits(packed), bits(decode(format, &bytes)), "{format}");
                 }
             }
         }

@@ -163,6 +163,14 @@ impl Kernel for Pairs<'_> {
         self.weights.panel_bytes()
     }
 
+    fn row_panels(&self) -> usize {
+        ROW_PANELS
+    }
+
+    fn tile_rows(&self, _isa: Isa) -> usize {
+        TILE_ROWS
+    }
+
     fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let rows = out.len();
         // Apart, since together in one function each would be slower.

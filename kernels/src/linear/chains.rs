@@ -198,6 +198,14 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         self.weights.panel_bytes()
     }
 
+    fn row_panels(&self) -> usize {
+        if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP }
+    }
+
+    fn tile_rows(&self, isa: Isa) -> usize {
+        tile_height(isa.registers(), panels_at_once::<P>(isa), usize::MAX)
+    }
+
     fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
         let mut cleared;
         let buffer: &mut [_] = if P::IS_BUFFERED {
@@ -234,7 +242,7 @@ impl<P: Panels> Chains<'_, P> {
     ) {
         let step = if P::IS_BUFFERED { CUT } else { self.inputs };
         // A strip of several panels is a straight line through memory, which is read fastest.
-        let most = if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP };
+        let most = self.row_panels();
         for (tile, out) in out.chunks_mut(most * LANES).enumerate() {
             let first = first_panel + tile * most;
             let panels = first..first + out.len().div_ceil(LANES);
@@ -415,11 +423,11 @@ macro_rules! with_height {
     }};
 }
 
-/// The height of the next tile when `left` rows are left: such that its sums stay in registers.
+/// The height of the next tile of so many panels when `left` rows are left: such that its sums stay in registers.
 #[inline(always)]
-fn tile_height<S: Simd, const N: usize>(left: usize) -> usize {
-    match (S::REGISTERS, left) {
-        (Registers::Many, 12..) if N < 3 => 12,
+fn tile_height(registers: Registers, panels: usize, left: usize) -> usize {
+    match (registers, left) {
+        (Registers::Many, 12..) if panels < 3 => 12,
         (Registers::Many, 8..) => 8,
         (Registers::Few, 6..) => 6,
         (_, 4..) => 4,
@@ -490,7 +498,7 @@ impl<P: Panels> Tiles<'_, P> {
         let out_rows = out.len();
         let mut first = 0;
         while first < out_rows {
-            let height = tile_height::<S, N>(out_rows - first);
+            let height = tile_height(S::REGISTERS, N, out_rows - first);
             if PART == CUT {
                 self.prefetch(simd, first * self.depth, height * self.depth, out_rows);
             }

@@ -37,6 +37,12 @@ const GROUPS_AT_ONCE: usize = 2;
 /// Panels that share activations, where registers hold so many sums.
 const PANELS: usize = 2;
 
+/// Rows of a tile of [`PANELS`] panels.
+const HIGH_TILE: usize = 6;
+
+/// Rows of a tile of one panel.
+const LOW_TILE: usize = 3;
+
 /// The floats of the instruction set of `D`.
 pub type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
 
@@ -151,6 +157,13 @@ struct Integers<'a, B> {
 impl<B: Summed> Kernel for Integers<'_, B> {
     fn panel_bytes(&self) -> usize {
         self.weights.panel_bytes()
+    }
+
+    fn tile_rows(&self, isa: Isa) -> usize {
+        match isa.registers() {
+            Registers::Few => LOW_TILE,
+            Registers::Many => HIGH_TILE,
+        }
     }
 
     /// Takes some runs of all rows at once, over which then each panel passes.
@@ -383,12 +396,14 @@ impl Tiles<'_> {
         while row < rows {
             let before = row;
             row += match (D::Simd::REGISTERS, self.weights.len(), rows - row) {
-                (Registers::Many, 2, 6..) => self.tile::<W, D, FEW, 2, 6>(dots, row, out),
+                (Registers::Many, 2, HIGH_TILE..) => {
+                    self.tile::<W, D, FEW, 2, HIGH_TILE>(dots, row, out)
+                }
                 (Registers::Many, 2, 4..) if FEW => self.tile::<W, D, FEW, 2, 4>(dots, row, out),
                 (Registers::Many, 2, 3..) => self.tile::<W, D, FEW, 2, 3>(dots, row, out),
                 (Registers::Many, 2, 2..) if FEW => self.tile::<W, D, FEW, 2, 2>(dots, row, out),
                 (Registers::Many, 2, _) => self.tile::<W, D, FEW, 2, 1>(dots, row, out),
-                (_, 1, 3..) => self.tile::<W, D, FEW, 1, 3>(dots, row, out),
+                (_, 1, LOW_TILE..) => self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out),
                 (_, 1, 2..) if FEW => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
                 (_, 1, _) => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
                 _ => unreachable!("a tile has as many panels as its sums have registers"),

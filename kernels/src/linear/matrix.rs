@@ -57,7 +57,7 @@ impl Matrix {
     /// If `rows` is not `outputs * inputs` long.
     pub fn from_f32(outputs: usize, inputs: usize, rows: &[f32]) -> Self {
         assert_eq!(rows.len(), outputs * inputs, "matrix: wrong number of weights");
-        let panels = Panels::F32(Elements::pack(outputs, inputs, |n, k| rows[n * inputs + k]));
+        let panels = Panels::F32(Elements::pack_rows(outputs, inputs, rows));
         Self { outputs, inputs, panels, activations: Activations::F32 }
     }
 

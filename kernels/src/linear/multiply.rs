@@ -8,19 +8,16 @@ use super::matrix::{Panels, with_panels};
 use super::{Activations, Matrix, brain_floats, integers};
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, Registers, dispatch};
-use crate::threads::join;
+use crate::threads::{join, share_runs};
 
 /// Rows that share one pass over the weights.
 pub const BLOCK_ROWS: usize = 144;
 
-/// A multiple of every tile's height but those of a remainder.
-const TILE_ROWS: usize = 24;
-
 /// Weights that are worth handing to another thread, in bytes.
 const WORTH_SHARING: usize = 64 * 1024;
 
-/// Weights of a thread's share that are worth a task of their own, in bytes.
-const WORTH_CUTTING: usize = 512 * 1024;
+/// Weights that one row takes at a time, in bytes: few, so that threads end together.
+const ROW_RUN: usize = 128 * 1024;
 
 /// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
 const WORTH_WIDENING: usize = 16;
@@ -60,6 +57,21 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
     }
 }
 
+/// Multiplies the same rows by several matrices, as a call of [`linear`] without bias for each does, and with no wait for all threads in between.
+///
+/// # Panics
+///
+/// As [`linear`].
+pub fn linear_each(isa: Isa, x: &[f32], products: &mut [(&Matrix, &mut [f32])]) {
+    match products {
+        [] => (),
+        [(weight, out)] => linear(isa, x, weight, None, out),
+        [(weight, out), others @ ..] => {
+            join(|| linear(isa, x, weight, None, out), || linear_each(isa, x, others));
+        }
+    }
+}
+
 /// Multiplies rows by weights that are stored one by one.
 pub fn chains<E: Weight>(call: &Call, weights: &Elements<E>, x: &[f32], out: &mut [f32]) {
     let (rows, inputs) = (out.len() / call.outputs, call.inputs);
@@ -74,6 +86,16 @@ pub fn chains<E: Weight>(call: &Call, weights: &Elements<E>, x: &[f32], out: &mu
 pub trait Kernel: Sync {
     /// Bytes of a panel.
     fn panel_bytes(&self) -> usize;
+
+    /// Panels that one row takes at once.
+    fn row_panels(&self) -> usize {
+        1
+    }
+
+    /// The height of all tiles but those of a remainder.
+    fn tile_rows(&self, _isa: Isa) -> usize {
+        1
+    }
 
     /// Multiplies the rows from `first_row` on by the panels from `first_panel` on: as many rows as `out` has, as many panels as they are
     /// long.
@@ -95,24 +117,39 @@ type OutputRows<'a> = ArrayVec<&'a mut [f32], BLOCK_ROWS>;
 impl Call<'_> {
     /// Shares the work among the threads.
     pub fn split(&self, kernel: &impl Kernel, out: &mut [f32]) {
-        let most_panels = self.panels_worth_sharing(out.len() / self.outputs, kernel.panel_bytes());
-        self.split_rows(kernel, 0, out, most_panels);
+        let rows = out.len() / self.outputs;
+        if rows == 1 {
+            let run = self.row_run(kernel) * LANES;
+            share_runs(out, run, &|first, out| {
+                self.task(kernel, 0, first / LANES, &mut [out]);
+            });
+        } else {
+            let most_panels = self.panels_worth_sharing(rows, kernel.panel_bytes());
+            self.split_rows(kernel, 0, out, most_panels);
+        }
     }
 
     fn panels(&self) -> usize {
         self.outputs.div_ceil(LANES)
     }
 
+    /// How many panels one row takes at a time, such that threads have as many runs each.
+    fn row_run(&self, kernel: &impl Kernel) -> usize {
+        let bytes = self.panels() * kernel.panel_bytes();
+        let runs = bytes.div_ceil(ROW_RUN).next_multiple_of(rayon::current_num_threads());
+        let most = bytes.div_ceil(WORTH_SHARING);
+        self.panels().div_ceil(runs.min(most)).next_multiple_of(kernel.row_panels())
+    }
+
     /// How many panels a task takes, so that all threads have some tasks.
     fn panels_worth_sharing(&self, rows: usize, panel_bytes: usize) -> usize {
+        /// One more makes the end evener. It costs making its rows ready again.
+        const TASKS_PER_THREAD: usize = 2;
         let threads = rayon::current_num_threads();
         if threads == 1 {
             return self.panels();
         }
-        // A task more makes the end evener. It costs handing it out, which one row is soon done with, and making many rows ready again.
-        let share = self.panels() * panel_bytes / threads;
-        let tasks_per_thread = if rows == 1 { (share / WORTH_CUTTING).clamp(1, 4) } else { 2 };
-        let tasks = (threads * tasks_per_thread).div_ceil(rows.div_ceil(BLOCK_ROWS));
+        let tasks = (threads * TASKS_PER_THREAD).div_ceil(rows.div_ceil(BLOCK_ROWS));
         let least = (WORTH_SHARING / panel_bytes.max(1)).max(1);
         self.panels().div_ceil(tasks).max(least)
     }
@@ -121,7 +158,8 @@ impl Call<'_> {
     fn split_rows(&self, kernel: &impl Kernel, first: usize, out: &mut [f32], most_panels: usize) {
         let rows = out.len() / self.outputs;
         if rows > BLOCK_ROWS {
-            let half = (rows / 2).next_multiple_of(TILE_ROWS);
+            let tile = kernel.tile_rows(self.isa);
+            let half = (rows + tile) / (2 * tile) * tile;
             let (left, right) = out.split_at_mut(half * self.outputs);
             join(
                 || self.split_rows(kernel, first, left, most_panels),
@@ -143,6 +181,7 @@ impl Call<'_> {
         most_panels: usize,
     ) {
         if panels.len() > most_panels {
+            // Whole strips, where there are some.
             let half = (panels.len() / 2).next_multiple_of(4).min(panels.len() - 1);
             let mut left = OutputRows::new();
             let mut right = OutputRows::new();
@@ -168,7 +207,7 @@ impl Call<'_> {
         kernel: &impl Kernel,
         first_row: usize,
         first_panel: usize,
-        out: &mut OutputRows,
+        out: &mut [&mut [f32]],
     ) {
         kernel.run(self.isa, first_row, first_panel, out);
         if let Some(bias) = self.bias {

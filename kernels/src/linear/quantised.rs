@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::slice;
 
 use half::f16;
 use rayon::prelude::*;
@@ -35,7 +36,7 @@ pub trait Quants: Send + Sync + 'static {
     /// Bits of a quant.
     const BITS: u32;
 
-    /// Stores one row's.
+    /// Stores one row's, all bits of its words.
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]);
 
     /// The quants of sixteen rows: those of the first four weights, then of the next.
@@ -58,10 +59,9 @@ impl Quants for Bytes {
     const LINES: usize = GROUPS;
     const BITS: u32 = 8;
 
+    #[inline(always)]
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
-        for (line, quants) in lines.iter_mut().zip(quants.as_chunks::<4>().0) {
-            line[4 * lane..][..4].copy_from_slice(quants);
-        }
+        put_words(quants, lane, lines);
     }
 
     #[inline(always)]
@@ -78,11 +78,14 @@ impl Quants for Nibbles {
     const LINES: usize = GROUPS / 2;
     const BITS: u32 = 4;
 
+    #[inline(always)]
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
-        for (k, quant) in quants.iter().enumerate() {
-            let (line, shift) = if k < RUN / 2 { (k / 4, 0) } else { ((k - RUN / 2) / 4, 4) };
-            lines[line][4 * lane + k % 4] |= (quant & 15) << shift;
+        let (first_half, second_half) = quants.split_at(RUN / 2);
+        let mut both = [0; RUN / 2];
+        for k in 0..RUN / 2 {
+            both[k] = first_half[k] & 15 | second_half[k] << 4;
         }
+        put_words(&both, lane, lines);
     }
 
     #[inline(always)]
@@ -102,12 +105,17 @@ impl Quants for FiveBits {
     const LINES: usize = Nibbles::LINES + 1;
     const BITS: u32 = 5;
 
+    #[inline(always)]
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
         let (nibbles, high) = lines.split_at_mut(Nibbles::LINES);
         Nibbles::put(quants, lane, nibbles);
-        for (k, quant) in quants.iter().enumerate() {
-            high[0][4 * lane + k % 4] |= (quant >> 4) << (k / 4);
+        let mut fifths = [0; 4];
+        for (group, quants) in quants.as_chunks::<4>().0.iter().enumerate() {
+            for (fifths, quant) in fifths.iter_mut().zip(quants) {
+                *fifths |= (quant >> 4) << group;
+            }
         }
+        put_words(&fifths, lane, high);
     }
 
     #[inline(always)]
@@ -126,12 +134,18 @@ impl Quants for SixBits {
     const LINES: usize = Nibbles::LINES + 2;
     const BITS: u32 = 6;
 
+    #[inline(always)]
     fn put(quants: &[u8; RUN], lane: usize, lines: &mut [Line]) {
         let (nibbles, high) = lines.split_at_mut(Nibbles::LINES);
         Nibbles::put(quants, lane, nibbles);
-        for (k, quant) in quants.iter().enumerate() {
-            let group = k / 4;
-            high[group / 4][4 * lane + k % 4] |= (quant >> 4) << (2 * (group % 4));
+        for (line, quants) in high.iter_mut().zip(quants.as_chunks::<{ RUN / 2 }>().0) {
+            let mut upper = [0; 4];
+            for (group, quants) in quants.as_chunks::<4>().0.iter().enumerate() {
+                for (upper, quant) in upper.iter_mut().zip(quants) {
+                    *upper |= (quant >> 4) << (2 * group);
+                }
+            }
+            put_words(&upper, lane, slice::from_mut(line));
         }
     }
 
@@ -147,6 +161,14 @@ impl Quants for SixBits {
             }
         }
         groups
+    }
+}
+
+/// Puts four bytes of one row into each line.
+#[inline(always)]
+fn put_words(bytes: &[u8], lane: usize, lines: &mut [Line]) {
+    for (line, word) in lines.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        line.as_chunks_mut().0[lane] = *word;
     }
 }
 
@@ -365,8 +387,8 @@ impl<B: Blocks> Quantised<B> {
         let panels = outputs.div_ceil(LANES);
         let halves_of_panel = row_blocks * B::HALVES * LANES;
         let lines_of_panel = row_blocks * Self::LINES;
-        let mut halves = Aligned::<f16>::zeroed(panels * halves_of_panel);
-        let mut lines = Aligned::<u8>::zeroed(panels * lines_of_panel * size_of::<Line>());
+        let mut halves = Aligned::<f16>::zeroed_to_fill(panels * halves_of_panel);
+        let mut lines = Aligned::<u8>::zeroed_to_fill(panels * lines_of_panel * size_of::<Line>());
         let packed = Self {
             row_blocks,
             halves: Aligned::zeroed(0),
@@ -382,40 +404,48 @@ impl<B: Blocks> Quantised<B> {
             .zip(lines.as_chunks_mut().0.par_chunks_exact_mut(lines_of_panel))
             .zip(bytes.par_chunks(LANES * row_bytes))
             .for_each(|((halves, lines), rows)| {
-                for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-                    Self::put_row(row, lane, halves, lines);
+                let halves = halves.chunks_exact_mut(B::HALVES * LANES);
+                let blocks = halves.zip(lines.chunks_exact_mut(Self::LINES));
+                let starts = (0..row_bytes).step_by(B::FORMAT.block_bytes());
+                for (start, (halves, lines)) in starts.zip(blocks) {
+                    for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+                        let block = &row[start..][..B::FORMAT.block_bytes()];
+                        Self::put_block(block, lane, halves, lines);
+                    }
                 }
             });
         Self { halves, lines, ..packed }
     }
 
-    fn put_row(row: &[u8], lane: usize, halves: &mut [f16], lines: &mut [Line]) {
-        let blocks = row.chunks_exact(B::FORMAT.block_bytes());
-        let halves = halves.chunks_exact_mut(B::HALVES * LANES);
-        for ((block, halves), lines) in blocks.zip(halves).zip(lines.chunks_exact_mut(Self::LINES))
-        {
-            let mut quants = [0; SuperBlock::WEIGHTS];
-            let values = if B::FORMAT.block() == RUN {
-                let block = blocks::Block::unpack(B::FORMAT, block);
-                quants[..RUN].copy_from_slice(&block.quants);
-                [Some(block.scale), block.minimum]
-            } else {
-                let block = SuperBlock::unpack(B::FORMAT, block);
-                quants = block.quants;
-                [Some(block.scale), Some(block.minimum)]
-            };
-            for (half, value) in values.into_iter().flatten().take(B::HALVES).enumerate() {
-                halves[half * LANES + lane] = value;
+    /// Stores one row's block.
+    #[inline(always)]
+    fn put_block(block: &[u8], lane: usize, halves: &mut [f16], lines: &mut [Line]) {
+        let (fine_lines, quant_lines) = lines.split_at_mut(Self::FINE_LINES);
+        put_words(&block[B::FINE], lane, fine_lines);
+        let values = if B::FORMAT.block() == RUN {
+            let block = blocks::Block::unpack(B::FORMAT, block);
+            Self::put_quants(&block.quants, lane, quant_lines);
+            [Some(block.scale), block.minimum]
+        } else {
+            let block = SuperBlock::unpack(B::FORMAT, block);
+            Self::put_quants(&block.quants, lane, quant_lines);
+            [Some(block.scale), Some(block.minimum)]
+        };
+        for (half, value) in values.into_iter().flatten().take(B::HALVES).enumerate() {
+            halves[half * LANES + lane] = value;
+        }
+    }
+
+    /// Stores one row's quants of a block.
+    #[inline(always)]
+    fn put_quants(quants: &[i8], lane: usize, lines: &mut [Line]) {
+        let runs = quants.as_chunks::<RUN>().0;
+        for (lines, quants) in lines.chunks_exact_mut(B::Quants::LINES).zip(runs) {
+            let mut unsigned = [0; RUN];
+            for (unsigned, quant) in unsigned.iter_mut().zip(quants) {
+                *unsigned = quant.cast_unsigned().wrapping_add(B::OFFSET as u8);
             }
-            let (fine_lines, quant_lines) = lines.split_at_mut(Self::FINE_LINES);
-            for (line, bytes) in fine_lines.iter_mut().zip(block[B::FINE].as_chunks::<4>().0) {
-                line[4 * lane..][..4].copy_from_slice(bytes);
-            }
-            let quants = quants.map(|quant| (i32::from(quant) + B::OFFSET) as u8);
-            let runs = quants.as_chunks::<RUN>().0;
-            for (lines, quants) in quant_lines.chunks_exact_mut(B::Quants::LINES).zip(runs) {
-                B::Quants::put(quants, lane, lines);
-            }
+            B::Quants::put(&unsigned, lane, lines);
         }
     }
 

@@ -6,7 +6,7 @@ use super::tensors::{Tensors, Weights};
 use crate::Isa;
 use crate::fault;
 use crate::linear::Matrix;
-use crate::ops::{attention, linear, rms_norm, rope};
+use crate::ops::{attention, linear, linear_each, rms_norm, rope};
 
 /// The mixer of an attention layer: projections, norm per head, rotary embedding, grouped-query attention, output projection.
 /// Source: `Lfm2Attention` of Hugging Face transformers.
@@ -47,23 +47,27 @@ impl AttentionBlock {
     /// Queries (into `buffers.wide`), keys and values of every row, normed and rotated.
     pub(super) fn project_in(&self, isa: Isa, normed: &[f32], buffers: &mut BlockBuffers) {
         let rows = normed.len() / self.query.inputs();
-        let BlockBuffers { wide, keys, values, mixed, rope: table, .. } = buffers;
+        let BlockBuffers { wide, up, keys, values, mixed, rope: table, .. } = buffers;
         let queries = &mut wide[..rows * self.query.outputs()];
         let keys = &mut keys[..rows * self.key.outputs()];
         let values = &mut values[..rows * self.value.outputs()];
 
-        let unnormed = &mut mixed[..queries.len()];
-        linear(isa, normed, &self.query, None, unnormed);
-        rms_norm(isa, unnormed, &self.query_norm, self.epsilon, queries);
+        let unnormed_queries = &mut mixed[..queries.len()];
+        let unnormed_keys = &mut up[..keys.len()];
+        linear_each(
+            isa,
+            normed,
+            &mut [
+                (&self.query, unnormed_queries),
+                (&self.key, unnormed_keys),
+                (&self.value, values),
+            ],
+        );
+        rms_norm(isa, unnormed_queries, &self.query_norm, self.epsilon, queries);
         rope(isa, queries, self.heads, table);
-
-        let unnormed = &mut mixed[..keys.len()];
-        linear(isa, normed, &self.key, None, unnormed);
-        rms_norm(isa, unnormed, &self.key_norm, self.epsilon, keys);
-        fault!(KeyNormSkipped => keys.copy_from_slice(unnormed));
+        rms_norm(isa, unnormed_keys, &self.key_norm, self.epsilon, keys);
+        fault!(KeyNormSkipped => keys.copy_from_slice(unnormed_keys));
         rope(isa, keys, self.key_value_heads, table);
-
-        linear(isa, normed, &self.value, None, values);
     }
 
     /// Caches `rows` of one sequence, from `first` on, and attends from them.

@@ -40,12 +40,12 @@ pub(super) struct Buffers {
 pub struct BlockBuffers {
     /// B, C and x, or a gate, or the queries: whatever is widest, `[rows, ...]`.
     pub(super) wide: Aligned<f32>,
-    /// The up projection of a feed-forward or an expert, `[rows, ...]`.
+    /// The up projection of a feed-forward or an expert, or keys before their norm, `[rows, ...]`.
     pub(super) up: Aligned<f32>,
     /// Keys and values, each `[rows, key_value_heads * head_dim]`.
     pub(super) keys: Aligned<f32>,
     pub(super) values: Aligned<f32>,
-    /// The mixer's result before the output projection, what per-head norms read, or what an expert makes of its rows.
+    /// The mixer's result before the output projection, queries before their norm, or what an expert makes of its rows.
     pub(super) mixed: Aligned<f32>,
     /// The router's scores, `[rows, experts]`.
     pub(super) scores: Aligned<f32>,
@@ -70,7 +70,7 @@ impl BlockBuffers {
         let zeroed = |width: usize| Aligned::zeroed(rows * width);
         Self {
             wide: zeroed((3 * config.hidden_size).max(query_width).max(feed_forward_width)),
-            up: zeroed(feed_forward_width),
+            up: zeroed(feed_forward_width.max(config.key_value_width())),
             keys: zeroed(config.key_value_width()),
             values: zeroed(config.key_value_width()),
             mixed: zeroed(config.hidden_size.max(query_width)),

@@ -3,7 +3,7 @@ use super::tensors::{Tensors, Weights};
 use crate::Isa;
 use crate::fault;
 use crate::linear::Matrix;
-use crate::ops::{linear, silu_multiply};
+use crate::ops::{linear, linear_each, silu_multiply};
 
 /// A SwiGLU network: `w2 (silu(w1 x) * w3 x)`. Source: `Lfm2MLP` of Hugging Face transformers.
 pub struct SwiGlu {
@@ -40,8 +40,7 @@ impl SwiGlu {
         let rows = x.len() / self.gate.inputs();
         let gate = &mut gate[..rows * self.gate.outputs()];
         let up = &mut up[..rows * self.up.outputs()];
-        linear(isa, x, &self.gate, None, gate);
-        linear(isa, x, &self.up, None, up);
+        linear_each(isa, x, &mut [(&self.gate, gate), (&self.up, up)]);
         fault!(GateAndUpSwapped => gate.swap_with_slice(up));
         silu_multiply(isa, gate, up);
         linear(isa, gate, &self.down, None, output);

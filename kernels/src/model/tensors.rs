@@ -23,9 +23,8 @@ pub trait Tensors {
     /// If it is there and cannot be used.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor<'_>>, Error>;
 
-    /// Tells the source that the tensor of that name was copied and will hardly be asked for again, so that it may give back the memory
-    /// that the tensor takes.
-    fn release(&self, _name: &str) {}
+    /// Tells the source that a tensor was copied and will hardly be asked for again, so that it may give back the memory that it takes.
+    fn release(&self, _tensor: &Tensor) {}
 }
 
 /// The weights of a model as the model asks for them.
@@ -56,12 +55,12 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
     /// A linear layer's weight.
     pub fn matrix(&self, name: &str, outputs: usize, inputs: usize) -> Result<Matrix, Error> {
         let tensor = self.need(name, &[outputs, inputs])?;
-        Ok(self.pack(name, &tensor, outputs, inputs))
+        Ok(self.pack(&tensor, outputs, inputs))
     }
 
-    fn pack(&self, name: &str, tensor: &Tensor, outputs: usize, inputs: usize) -> Matrix {
+    fn pack(&self, tensor: &Tensor, outputs: usize, inputs: usize) -> Matrix {
         let matrix = Matrix::from_le_bytes(tensor.format, outputs, inputs, &tensor.bytes);
-        self.source.release(name);
+        self.source.release(tensor);
         matrix
     }
 
@@ -73,7 +72,7 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
         inputs: usize,
     ) -> Result<Option<Matrix>, Error> {
         let tensor = self.find(name, &[outputs, inputs])?;
-        Ok(tensor.map(|tensor| self.pack(name, &tensor, outputs, inputs)))
+        Ok(tensor.map(|tensor| self.pack(&tensor, outputs, inputs)))
     }
 
     /// A small tensor, widened.
@@ -106,7 +105,7 @@ impl<T: Tensors + ?Sized> Weights<'_, T> {
             .ok_or_else(|| Error::MissingTensor { name: name.to_string() })?;
         match tensor.shape[..] {
             [rows, columns] if rows > 0 && columns == hidden_size => {
-                Ok(self.pack(name, &tensor, rows, hidden_size))
+                Ok(self.pack(&tensor, rows, hidden_size))
             }
             _ => Err(Error::Shape {
                 name: name.to_string(),

@@ -5,13 +5,13 @@ use super::{
     Axis, Drawn, Error, Mark, Plot, Size, axes, chart, fill, legend, letters, palette, px, some_of,
     stroke, width_of,
 };
+use crate::report::band::Band;
 use crate::report::crossing::{Crossing, Pair};
 use crate::report::estimate::Estimate;
-use crate::report::fit::Fit;
-use crate::report::growth::{Growth, Part, Phase, StateBytes};
+use crate::report::growth::{Curve, Growth, Part, Phase, StateBytes};
 use crate::report::text::{about, bytes, lengths};
 
-/// Times of layers and mixers of both kinds against the length, with bands and fits.
+/// Times of layers and mixers of both kinds against the length, with fits and their bands.
 pub fn growth(growths: &[&Growth], size: Size) -> Result<String, Error> {
     let phase = growths.first().map_or(Phase::Prefill, |growth| growth.phase);
     let name = match phase {
@@ -42,14 +42,9 @@ pub fn growth(growths: &[&Growth], size: Size) -> Result<String, Error> {
             if let (true, Crossing::At { length, .. }) = (is_layer, growth.crossing) {
                 mark_crossing(&mut plot, length, &x, &y)?;
             }
-            curve(
-                &mut plot,
-                growth,
-                growth.attention.fit,
-                |pair| pair.attention,
-                palette::ATTENTION,
-            )?;
-            curve(&mut plot, growth, growth.conv.fit, |pair| pair.conv, palette::CONV)?;
+            let (attention, conv) = (&growth.attention, &growth.conv);
+            curve(&mut plot, growth, attention, |pair| pair.attention, palette::ATTENTION)?;
+            curve(&mut plot, growth, conv, |pair| pair.conv, palette::CONV)?;
         }
         Ok(())
     })
@@ -74,23 +69,26 @@ fn decade_of_seconds(seconds: f64) -> String {
     }
 }
 
-/// Points with their band, and the line of a fit, or from point to point where there is none.
+/// Points with their intervals, and the line of a fit with its band, or one from point to point where there is no fit.
 fn curve(
     plot: &mut Plot,
     growth: &Growth,
-    fit: Option<Fit>,
+    Curve { fit, band, .. }: &Curve,
     estimate: impl Fn(&Pair) -> Estimate,
     colour: RGBColor,
 ) -> Drawn {
-    let is_layer = growth.part == Part::Layer;
-    let at = |pair: &Pair, seconds: f64| (pair.length as f64, seconds);
-    let points = |seconds: fn(Estimate) -> f64| {
-        growth.pairs.iter().map(|pair| at(pair, seconds(estimate(pair)))).collect::<Vec<_>>()
+    let (width, radius, style) = match growth.part {
+        Part::Layer => (2.0, 4.0, fill(colour)),
+        Part::Mixer => (1.2, 3.6, stroke(colour, 1.6)),
     };
-    let mut band = points(|time| time.low);
-    band.extend(points(|time| time.high).into_iter().rev());
-    plot.draw_series([Polygon::new(band, fill(colour.mix(0.18)))])?;
-    let medians = points(|time| time.seconds);
+    let ends = |band: &[Band], end: fn(&Band) -> f64| -> Vec<_> {
+        band.iter().map(|band| (band.length, end(band))).collect()
+    };
+    let mut outline = ends(band, |band| band.low);
+    outline.extend(ends(band, |band| band.high).into_iter().rev());
+    plot.draw_series([Polygon::new(outline, fill(colour.mix(0.18)))])?;
+    let points = growth.pairs.iter().map(|pair| (pair.length as f64, estimate(pair)));
+    let medians: Vec<_> = points.clone().map(|(length, time)| (length, time.seconds)).collect();
     let line = match fit {
         None => medians.clone(),
         Some(fit) => {
@@ -100,11 +98,11 @@ fn curve(
             (0..=STEPS).map(step).map(|x| (x, fit.at(x))).collect()
         }
     };
-    let width = if is_layer { 2.0 } else { 1.2 };
     plot.draw_series([PathElement::new(line, stroke(colour, width))])?;
-    let style = if is_layer { fill(colour) } else { stroke(colour, 1.6) };
-    let radius = px(if is_layer { 4.0 } else { 3.6 });
-    plot.draw_series(medians.into_iter().map(|point| Circle::new(point, radius, style)))?;
+    plot.draw_series(points.map(|(length, Estimate { low, high, .. })| {
+        PathElement::new(vec![(length, low), (length, high)], stroke(colour, width))
+    }))?;
+    plot.draw_series(medians.into_iter().map(|point| Circle::new(point, px(radius), style)))?;
     Ok(())
 }
 

@@ -70,7 +70,7 @@ pub fn roofline(measurements: &[&Measurement], size: Size) -> Result<String, Err
             .map(|family| (family.name(), family.colour(), Mark::Dot))
             .collect();
         series.push(("roofs: multiply-adds, memory", palette::INK, Mark::Line));
-        series.push(("products of bytes", palette::MUTED, Mark::Line));
+        series.push(("products of brain floats, of bytes", palette::MUTED, Mark::Line));
         let top = legend(area, size, &series)?;
         let intensity = |one: &Measurement| one.work.operations as f64 / one.work.bytes as f64;
         let best = |of: fn(&Measurement) -> f64| {
@@ -78,6 +78,7 @@ pub fn roofline(measurements: &[&Measurement], size: Size) -> Result<String, Err
         };
         let multiply_add = best(|one| one.ceilings.multiply_add);
         let dot = best(|one| one.ceilings.dot);
+        let brain_dot = best(|one| one.ceilings.brain_dot);
         let read = best(|one| match one.work.working_set {
             None => one.ceilings.read,
             Some(_) => 0.0,
@@ -95,7 +96,8 @@ pub fn roofline(measurements: &[&Measurement], size: Size) -> Result<String, Err
         });
         let names = ("operations per byte", "operations per second");
         let mut plot = axes(area, top, &x, &y, names)?;
-        for (peak, colour) in [(dot, palette::MUTED), (multiply_add, palette::INK)] {
+        let higher = [brain_dot, dot].map(|peak| (peak, palette::MUTED));
+        for (peak, colour) in higher.into_iter().chain([(multiply_add, palette::INK)]) {
             // The slope enters the plot on its left, or from below.
             let start = x.from.max(y.from / read);
             let roof = vec![(start, start * read), (peak / read, peak), (x.to, peak)];

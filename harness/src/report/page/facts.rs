@@ -2,8 +2,8 @@ use maud::{Markup, html};
 
 use super::date;
 use super::table::table;
-use crate::report::manifest::{Peak, PeakOf};
-use crate::report::text::{self, bytes, rate, time};
+use crate::report::manifest::Peak;
+use crate::report::text::{self, bytes, time};
 use crate::report::{Results, RunPeak};
 
 /// The machine, the runs, and what it can do at most.
@@ -71,8 +71,8 @@ fn peaks(results: &Results) -> Markup {
             html! { (peak.isa) },
             html! { (peak.threads) },
             html! { (bench) },
-            html! { (peak_rate(peak.of, peak.before)) },
-            html! { @match peak.after { Some(after) => (peak_rate(peak.of, after)), None => "–" } },
+            html! { (text::peak_rate(peak.of, peak.before)) },
+            html! { @match peak.after { Some(after) => (text::peak_rate(peak.of, after)), None => "–" } },
             html! {
                 @match peak.drift() {
                     Some(drift) => span.bad[drift.abs() > Peak::DRIFT] { (text::signed(drift, 0)) " %" },
@@ -82,9 +82,4 @@ fn peaks(results: &Results) -> Markup {
         ]
     });
     table(&heads, rows)
-}
-
-fn peak_rate(of: PeakOf, per_second: f64) -> String {
-    let unit = if matches!(of, PeakOf::Read { .. }) { "B/s" } else { "op/s" };
-    format!("{}{unit}", rate(per_second))
 }

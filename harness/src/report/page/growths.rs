@@ -54,8 +54,8 @@ pub fn section(results: &Results, phase: Phase) -> Result<Markup, Error> {
     let chart = figure(
         |size| charts::growth(&growths, size),
         html! {
-            "Points: the median time of " (what) ", with a band of its 95 % confidence interval."
-            @if has_fits { " Lines: the fits below." }
+            "Points: the median time of " (what) ", with a line through it as long as its 95 % confidence interval."
+            @if has_fits { " Curves: the fits below, each in the band that 95 % of the fits lie in which noise could have made." }
         },
         "cargo bench --bench layers",
     )?;
@@ -70,20 +70,37 @@ pub fn section(results: &Results, phase: Phase) -> Result<Markup, Error> {
 }
 
 fn times(growths: &[&Growth]) -> Markup {
-    let rows = growths[0].pairs.iter().map(|pair| {
+    let growth = growths[0];
+    let rows = growth.pairs.iter().map(|pair| {
         vec![
             html! { (pair.length) },
             html! { (time(pair.conv.seconds)) },
+            html! { (fitted(&growth.conv, pair.length)) },
             html! { (time(pair.attention.seconds)) },
+            html! { (fitted(&growth.attention, pair.length)) },
             html! { (three_digits(pair.ratio())) },
         ]
     });
+    let heads =
+        ["length", "conv layer", "by its fit", "attention layer", "by its fit", "attention / conv"];
     html! {
         details {
             summary { "Times of each length" }
-            (table(&["length", "conv layer", "attention layer", "attention / conv"], rows))
+            (table(&heads, rows))
         }
     }
+}
+
+/// What the fit says of a length, and its band.
+fn fitted(curve: &Curve, length: usize) -> String {
+    let band = curve.band.iter().find(|band| band.length == length as f64);
+    band.map_or_else(
+        || "–".to_string(),
+        |band| {
+            let [seconds, low, high] = [band.seconds, band.low, band.high].map(time);
+            format!("{seconds} ({low} to {high})")
+        },
+    )
 }
 
 fn fits(growths: &[&Growth]) -> Markup {
@@ -122,11 +139,21 @@ fn fits(growths: &[&Growth]) -> Markup {
         details {
             summary { "How these are found" }
             p.note {
-                "Fits are t = a + bT + cT², of least squared relative errors, no part below 0. The exponent is that of the last three lengths. The held-out length is "
-                "predicted by a fit without it. Where both cost the same is found on straight lines between measured lengths, in logarithms; its interval holds the noise of each time within the run, "
-                "not what another run, or memory that changes its speed meanwhile, would make of it."
+                (order(growths)) " Fits are t = a + bT + cT², of least squared relative errors, no part below 0. Their bands are of 400 fits to times drawn about the fit, "
+                "as far from it as each time's standard error says, or as all times lie about it, whichever is farther. The exponent is that of the last three lengths. The held-out "
+                "length is predicted by a fit without it. Where both cost the same is found on straight lines between measured lengths, in logarithms; its interval holds the noise of each time within the run, "
+                "not what another run would make of it."
             }
         }
+    }
+}
+
+/// How times came to be comparable.
+fn order(growths: &[&Growth]) -> &'static str {
+    if growths.iter().all(|growth| growth.took_turns) {
+        "Both kinds at all lengths took turns, in twenty rounds (ten for what takes long): when memory changes its speed, it does so for all of them, and does not bend the curves."
+    } else {
+        "Lengths were measured one after the other: memory that changes its speed meanwhile bends the curves."
     }
 }
 

@@ -34,8 +34,8 @@ pub fn section(results: &Results) -> Result<Markup, Error> {
         section {
             h2 { "How close to the limit" }
             p.note {
-                "The limit of a case is the longer of two times: that of its operations at the peak of multiply-adds (or of products of bytes), and that of reading its operands "
-                "from where they are. Both peaks are measured beside each case, on as many threads. More than 100 % cannot be, and is marked as a harness error."
+                "The limit of a case is the longer of two times: that of its operations at the peak of multiply-adds (or of products of bytes or brain floats), and that of reading its operands "
+                "from where they are. Peaks are measured beside each case, on as many threads. More than 100 % cannot be, and is marked as a harness error."
             }
             (roofline)
             (furthest(measurements))

@@ -1,10 +1,11 @@
 use maud::{Markup, html};
 
+use super::table::table;
 use crate::report::Results;
 use crate::report::crossing::Crossing;
 use crate::report::growth::{Growth, Part, Phase, Setting};
 use crate::report::manifest::PeakOf;
-use crate::report::text::{about, counted, rate, three_digits};
+use crate::report::text::{self, about, bytes, counted, three_digits};
 
 /// The answers of several machines. Nothing is computed of two of them.
 pub fn section(all: &[Results]) -> Markup {
@@ -33,8 +34,10 @@ pub fn section(all: &[Results]) -> Markup {
             },
         )
     };
-    let peak = |results: &Results, is_it: fn(PeakOf) -> bool, unit: &str| {
-        results.peak(is_it).map_or_else(missing, |peak| rate(peak) + unit)
+    let rate = |results: &Results, of| results.peak(of).map(|peak| text::peak_rate(of, peak));
+    let memory = |results: &Results| {
+        let of = results.memory()?;
+        Some(format!("{} ({})", rate(results, of)?, bytes(of.working_set()?)))
     };
     type Cell<'a> = Box<dyn Fn(&Results) -> String + 'a>;
     let rows: [(&str, Cell); 7] = [
@@ -45,26 +48,21 @@ pub fn section(all: &[Results]) -> Markup {
         ("decode: the same at", Box::new(|results| crossing(layer(results, Phase::Decode)))),
         (
             "multiply-adds",
-            Box::new(|results| peak(results, |of| of == PeakOf::MultiplyAdd, "op/s")),
+            Box::new(|results| rate(results, PeakOf::MultiplyAdd).unwrap_or_else(missing)),
         ),
-        (
-            "reading the nearest cache",
-            Box::new(|results| peak(results, |of| matches!(of, PeakOf::Read { .. }), "B/s")),
-        ),
+        ("reading memory", Box::new(|results| memory(results).unwrap_or_else(missing))),
     ];
+    let names = all.iter().enumerate().map(|(index, one)| format!("{}. {}", index + 1, one.cpu()));
+    let names: Vec<_> = names.collect();
+    let heads: Vec<_> = [""].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let rows = rows.iter().map(|(name, cell)| {
+        let cells = all.iter().map(|results| html! { (cell(results)) });
+        [html! { (name) }].into_iter().chain(cells).collect()
+    });
     html! {
         section {
             h2 { "Machines side by side" }
-            div.scroll {
-                table {
-                    thead { tr { th {} @for (index, results) in all.iter().enumerate() { th { (index + 1) ". " (results.cpu()) } } } }
-                    tbody {
-                        @for (name, cell) in &rows {
-                            tr { th { (name) } @for results in all { td { (cell(results)) } } }
-                        }
-                    }
-                }
-            }
+            (table(&heads, rows))
         }
     }
 }

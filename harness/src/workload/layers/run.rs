@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use lfm2_kernels::Isa;
 use lfm2_kernels::model::{BlockBuffers, Config, ConvState, LayerKind, LayerState, Scratch};
 use lfm2_kernels::ops::{ShortConv, add, attention, rms_norm, short_conv};
+use lfm2_kernels::{Aligned, Isa};
 
 use super::{Layer, Layers};
-use crate::workload::{Workload, values};
+use crate::workload::{Workload, buffer, values};
 
 /// What every state of a workload has in common.
 struct States {
@@ -59,9 +59,9 @@ pub struct Whole {
     epsilon: f32,
     width: usize,
     start: Vec<f32>,
-    hidden: Vec<f32>,
-    normed: Vec<f32>,
-    mixed: Vec<f32>,
+    hidden: Aligned<f32>,
+    normed: Aligned<f32>,
+    mixed: Aligned<f32>,
     buffers: BlockBuffers,
 }
 
@@ -69,16 +69,16 @@ impl Whole {
     pub fn new(layers: &Layers, kind: LayerKind, states: Vec<LayerState>, rows: usize) -> Self {
         let (config, rows) = (&layers.config, rows.min(Scratch::MAX_ROWS));
         let width = config.hidden_size;
-        let start = values("hidden", rows * width);
+        let hidden = buffer("hidden", rows * width);
         Self {
             layers: layers.of(kind),
             states: States::new(states),
             epsilon: config.norm_epsilon,
             width,
-            hidden: start.clone(),
-            normed: start.clone(),
-            mixed: start.clone(),
-            start,
+            start: hidden.to_vec(),
+            hidden,
+            normed: Aligned::zeroed(rows * width),
+            mixed: Aligned::zeroed(rows * width),
             buffers: BlockBuffers::new(config, rows),
         }
     }
@@ -117,10 +117,10 @@ pub struct Alone {
     width: usize,
     key_value_width: usize,
     /// B, C and x, or the queries.
-    input: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    out: Vec<f32>,
+    input: Aligned<f32>,
+    keys: Aligned<f32>,
+    values: Aligned<f32>,
+    out: Aligned<f32>,
 }
 
 impl Alone {
@@ -133,10 +133,10 @@ impl Alone {
             heads: config.heads,
             width,
             key_value_width,
-            input: values("input", rows * 3 * width),
-            keys: values("new keys", rows * key_value_width),
-            values: values("new values", rows * key_value_width),
-            out: vec![0.0; rows * width],
+            input: buffer("input", rows * 3 * width),
+            keys: buffer("new keys", rows * key_value_width),
+            values: buffer("new values", rows * key_value_width),
+            out: Aligned::zeroed(rows * width),
         }
     }
 }

@@ -44,24 +44,32 @@ impl Block {
 
     /// Takes `bytes` apart: the scale, the minimum if the format has one, the fifth bits if it has them, then the quants, of which a byte
     /// of four-bit ones holds `i` (low) and `i + 16` (high).
+    #[inline(always)]
     pub fn unpack(format: WeightFormat, bytes: &[u8]) -> Self {
         let layout = Layout::of(format);
         let half = |at| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let mut quants = [0; Self::WEIGHTS];
         if layout.bits == 8 {
-            for (quant, byte) in quants.iter_mut().zip(&bytes[2..]) {
+            let stored = bytes.last_chunk::<{ Self::WEIGHTS }>().expect("a whole block");
+            for (quant, byte) in quants.iter_mut().zip(stored) {
                 *quant = byte.cast_signed();
             }
         } else {
             let (rest, nibbles) = bytes.split_last_chunk::<16>().expect("a whole block");
-            let fifth_bits = match (layout.bits, rest.last_chunk()) {
-                (5, Some(bits)) => u32::from_le_bytes(*bits),
-                _ => 0,
-            };
-            for (i, quant) in quants.iter_mut().enumerate() {
-                let nibble = nibbles[i % 16] >> (i / 16 * 4) & 15;
-                let fifth = (fifth_bits >> i & 1) as u8;
-                *quant = (nibble | fifth << 4).cast_signed() - layout.zero;
+            let (first_half, second_half) = quants.split_at_mut(16);
+            for (i, nibbles) in nibbles.iter().enumerate() {
+                first_half[i] = (nibbles & 15).cast_signed();
+                second_half[i] = (nibbles >> 4).cast_signed();
+            }
+            if let (5, Some(fifth_bits)) = (layout.bits, rest.last_chunk::<4>()) {
+                for (bits, quants) in fifth_bits.iter().zip(quants.as_chunks_mut::<8>().0) {
+                    for (i, quant) in quants.iter_mut().enumerate() {
+                        *quant |= ((bits >> i & 1) << 4).cast_signed();
+                    }
+                }
+            }
+            for quant in &mut quants {
+                *quant -= layout.zero;
             }
         }
         Self { scale: half(0), minimum: layout.has_minimum.then(|| half(2)), quants }

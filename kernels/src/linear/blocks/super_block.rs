@@ -16,11 +16,15 @@ pub(crate) struct SuperBlock {
     pub quants: [i8; SuperBlock::WEIGHTS],
 }
 
+/// Weights whose bits lie in bytes that follow each other.
+const RUN: usize = 32;
+
 impl SuperBlock {
     /// Weights in a block.
     pub const WEIGHTS: usize = 256;
 
     /// Takes `bytes` apart.
+    #[inline(always)]
     pub fn unpack(format: WeightFormat, bytes: &[u8]) -> Self {
         let half = |at| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let (mut scales, mut quants) = ([0; 16], [0; Self::WEIGHTS]);
@@ -28,10 +32,14 @@ impl SuperBlock {
             for (scale, byte) in scales.iter_mut().zip(&bytes[192..]) {
                 *scale = byte.cast_signed();
             }
-            for (i, quant) in quants.iter_mut().enumerate() {
-                let SixBits { low, low_shift, high, high_shift } = SixBits::of(i);
-                let (low, high) = (bytes[low] >> low_shift & 15, bytes[high] >> high_shift & 3);
-                *quant = (low | high << 4).cast_signed() - 32;
+            for (run, quants) in quants.as_chunks_mut::<RUN>().0.iter_mut().enumerate() {
+                let SixBits { low, low_shift, high, high_shift } = SixBits::of(run);
+                let [low, high] = [low, high].map(|at| bytes[at..].first_chunk::<RUN>());
+                let (low, high) = (low.expect("a whole block"), high.expect("a whole block"));
+                for (i, quant) in quants.iter_mut().enumerate() {
+                    let (low, high) = (low[i] >> low_shift & 15, high[i] >> high_shift & 3);
+                    *quant = (low | high << 4).cast_signed() - 32;
+                }
             }
             return Self { scale: half(208), minimum: f16::ZERO, scales, minimums: None, quants };
         }
@@ -44,10 +52,16 @@ impl SuperBlock {
             minimums[i + 4] = packed[i + 8] >> 4 | packed[i + 4] >> 6 << 4;
         }
         let (fifth_bits, nibbles) = bytes[16..].split_at(bytes.len() - 16 - 128);
-        for (i, quant) in quants.iter_mut().enumerate() {
-            let nibble = nibbles[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
-            let fifth = fifth_bits.get(i % 32).map_or(0, |bits| bits >> (i / 32) & 1);
-            *quant = (nibble | fifth << 4).cast_signed();
+        for (run, quants) in quants.as_chunks_mut::<RUN>().0.iter_mut().enumerate() {
+            let nibbles = &nibbles.as_chunks::<RUN>().0[run / 2];
+            for (quant, nibbles) in quants.iter_mut().zip(nibbles) {
+                *quant = (nibbles >> (run % 2 * 4) & 15).cast_signed();
+            }
+            if let Some(fifth_bits) = fifth_bits.first_chunk::<RUN>() {
+                for (quant, bits) in quants.iter_mut().zip(fifth_bits) {
+                    *quant |= ((bits >> run & 1) << 4).cast_signed();
+                }
+            }
         }
         Self { scale: half(0), minimum: half(2), scales, minimums: Some(minimums), quants }
     }
@@ -55,11 +69,13 @@ impl SuperBlock {
     /// The reverse of [`unpack`](Self::unpack), into zeros.
     pub fn pack(&self, format: WeightFormat, bytes: &mut [u8]) {
         if format == WeightFormat::Q6K {
-            for (i, quant) in self.quants.iter().enumerate() {
-                let SixBits { low, low_shift, high, high_shift } = SixBits::of(i);
-                let stored = (quant + 32).cast_unsigned();
-                bytes[low] |= (stored & 15) << low_shift;
-                bytes[high] |= stored >> 4 << high_shift;
+            for (run, quants) in self.quants.as_chunks::<RUN>().0.iter().enumerate() {
+                let SixBits { low, low_shift, high, high_shift } = SixBits::of(run);
+                for (i, quant) in quants.iter().enumerate() {
+                    let stored = (quant + 32).cast_unsigned();
+                    bytes[low + i] |= (stored & 15) << low_shift;
+                    bytes[high + i] |= stored >> 4 << high_shift;
+                }
             }
             for (byte, scale) in bytes[192..].iter_mut().zip(self.scales) {
                 *byte = scale.cast_unsigned();
@@ -124,7 +140,7 @@ impl SuperBlock {
     }
 }
 
-/// Where Q6_K keeps a weight's bits: in which bytes, from which bit on.
+/// Where Q6_K keeps the bits of 32 weights: from which byte on, and from which bit on of each byte.
 struct SixBits {
     low: usize,
     low_shift: usize,
@@ -133,12 +149,12 @@ struct SixBits {
 }
 
 impl SixBits {
-    fn of(i: usize) -> Self {
-        let (half, quarter, position) = (i / 128, i % 128 / 32, i % 32);
+    fn of(run: usize) -> Self {
+        let (half, quarter) = (run / 4, run % 4);
         Self {
-            low: 64 * half + 32 * (quarter % 2) + position,
+            low: 64 * half + 32 * (quarter % 2),
             low_shift: quarter / 2 * 4,
-            high: 128 + 32 * half + position,
+            high: 128 + 32 * half,
             high_shift: quarter * 2,
         }
     }

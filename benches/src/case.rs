@@ -1,8 +1,10 @@
+//! How the benches go about a case.
+
 use std::time::Duration;
 
 use lfm2_kernels::Isa;
 
-use crate::{Case, Workload};
+use crate::{Case, Work, Workload};
 
 /// How many samples are taken of a case.
 pub fn samples(case: &Case) -> usize {
@@ -23,9 +25,29 @@ pub fn planned(case: &Case, each: Duration) -> f64 {
 /// If they are not those of another instruction set: a wrong kernel is not timed.
 pub fn checked<'a>(case: &Case<'a>) -> Box<dyn Workload + 'a> {
     let mut workload = (case.prepare)();
-    let (reference, rows) = case.reference();
+    let (reference, rows) = reference(case);
     check(&case.id(), &mut *workload, case.isa, reference, rows);
     workload
+}
+
+/// Whose bits to compare with, and over how many rows: the scalar reference where that is a matter of milliseconds, else
+/// another instruction set, else the reference over the first rows.
+pub fn reference(case: &Case) -> (Isa, usize) {
+    const SCALAR_OPERATIONS: u64 = 20_000_000;
+    let Work { rows, operations, .. } = case.work;
+    let others = Isa::available().into_iter().filter(|isa| *isa != case.isa);
+    let is_scalar = |isa: &Isa| isa.name() == "scalar";
+    let (scalar, wide): (Vec<_>, Vec<_>) = others.partition(is_scalar);
+    match (scalar.first(), wide.last()) {
+        (Some(&scalar), _) if operations <= SCALAR_OPERATIONS => (scalar, rows),
+        (_, Some(&other)) => (other, rows),
+        (Some(&scalar), None) => {
+            let share = SCALAR_OPERATIONS as f64 / operations as f64;
+            (scalar, ((rows as f64 * share) as usize).max(1))
+        }
+        // There is one instruction set on this machine.
+        (None, None) => (case.isa, rows),
+    }
 }
 
 fn check(id: &str, workload: &mut dyn Workload, isa: Isa, reference: Isa, rows: usize) {

@@ -155,7 +155,7 @@ impl Session {
         prepared.measure_ceilings(case, self.memory.as_ref());
         let ceilings = prepared.ceilings?;
         let seconds = if took_turns { prepared.turns } else { seconds(&samples) };
-        let (reference, same_bits_rows) = case.reference();
+        let (reference, same_bits_rows) = case::reference(case);
         let same_bits_as = reference.name().to_string();
         let entry = Entry { work: *work, ceilings, took_turns, same_bits_as, same_bits_rows };
         self.recorder.record(name, entry);

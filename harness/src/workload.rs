@@ -3,7 +3,7 @@
 //! A model's weights and caches do not fit the processor's caches, so each layer finds its own gone when its turn comes. What is
 //! timed is therefore one of many copies in turn, which together are several times as large as the last cache.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lfm2_kernels::Isa;
 
@@ -18,7 +18,7 @@ mod value;
 
 pub use last::Last;
 pub use stored::{Stored, Weights, buffer, matrices, values};
-pub use value::{Value, measure};
+pub use value::Value;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,29 +79,24 @@ impl Case<'_> {
         self.isa.name() == "scalar" && self.guess() > 0.2
     }
 
-    /// Whose bits to compare with, and over how many rows: the scalar reference where that is a matter of milliseconds, else
-    /// another instruction set, else the reference over the first rows.
-    pub fn reference(&self) -> (Isa, usize) {
-        const SCALAR_OPERATIONS: u64 = 20_000_000;
-        let Work { rows, operations, .. } = self.work;
-        let others = Isa::available().into_iter().filter(|isa| *isa != self.isa);
-        let is_scalar = |isa: &Isa| isa.name() == "scalar";
-        let (scalar, wide): (Vec<_>, Vec<_>) = others.partition(is_scalar);
-        match (scalar.first(), wide.last()) {
-            (Some(&scalar), _) if operations <= SCALAR_OPERATIONS => (scalar, rows),
-            (_, Some(&other)) => (other, rows),
-            (Some(&scalar), None) => {
-                let share = SCALAR_OPERATIONS as f64 / operations as f64;
-                (scalar, ((rows as f64 * share) as usize).max(1))
-            }
-            // There is one instruction set on this machine.
-            (None, None) => (self.isa, rows),
-        }
-    }
-
     /// How long so many runs take.
     pub fn time(&self, workload: &mut dyn Workload, runs: u64) -> Duration {
-        value::run(workload, self.isa, self.work.rows, runs)
+        let (isa, rows) = (self.isa, self.work.rows);
+        if workload.rewinds() {
+            let mut elapsed = Duration::ZERO;
+            for _ in 0..runs {
+                workload.rewind();
+                let start = Instant::now();
+                workload.run(isa, rows);
+                elapsed += start.elapsed();
+            }
+            return elapsed;
+        }
+        let start = Instant::now();
+        for _ in 0..runs {
+            workload.run(isa, rows);
+        }
+        start.elapsed()
     }
 }
 

@@ -82,17 +82,8 @@ const SLOW: &str = "rms_norm/scalar/f32/1x1024/1";
 impl Programs {
     fn new() -> Self {
         let filter = format!("^({FAST}|{SLOW})$");
-        let list = printed(&[
-            "time",
-            "--list",
-            "--json",
-            "--isa",
-            "scalar",
-            "--threads",
-            "1",
-            "--filter",
-            &filter,
-        ]);
+        let chosen = ["--isa", "scalar", "--threads", "1", "--filter", &filter];
+        let list = printed(&[&["time", "--list", "--json"], &chosen[..]].concat());
         assert_eq!(list["cases"].as_array().map(Vec::len), Some(2));
         Self { folder: tempfile::tempdir().expect("a temporary folder"), list }
     }
@@ -266,6 +257,12 @@ fn programs_that_fail_are_named() {
     other["machine"]["governor"] = json!("other");
     programs.program("head", &other, &seconds);
     refused(&programs.ab(&[]), &["not run on the same machine", "governor", "other"]);
+    // Under an emulator, starting it is no error, but a child that fails.
+    if !emulator::is_at_work() {
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(programs.path("head"), mode).expect("the script");
+        refuses(&[], &["cannot be started: Permission denied"]);
+    }
     fs::remove_file(programs.path("head")).expect("the program");
     refuses(&[], &["is no file: expected a build of lfm2"]);
     refused(&programs.ab(&["--markdown", "/absent/summary.md"]), &["/absent: no such folder"]);
@@ -322,6 +319,7 @@ fn an_interrupted_run_leaves_no_file() {
     command.args(["ab", "--base", &base, "--head", &head, "--markdown", &file]);
     let mut child = command.stdout(Stdio::null()).spawn().expect("the command can be started");
     while !programs.path("began").exists() {
+        assert_eq!(child.try_wait().expect("a child"), None, "it ended too early");
         thread::sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::TERM).expect("the command runs");
@@ -343,24 +341,10 @@ fn the_real_program_is_compared_with_itself() {
     }
     let lfm2_path = env!("CARGO_BIN_EXE_lfm2");
     assert!(Path::new(lfm2_path).is_file());
-    let output = lfm2(&[
-        "ab",
-        "--base",
-        lfm2_path,
-        "--head",
-        lfm2_path,
-        "--json",
-        "--blocks",
-        "6",
-        "--each",
-        "1ms",
-        "--isa",
-        "scalar",
-        "--threads",
-        "1",
-        "--filter",
-        "^add/.*/1x1024/",
-    ]);
+    let programs = ["ab", "--base", lfm2_path, "--head", lfm2_path, "--json"];
+    let measured = ["--blocks", "6", "--each", "1ms"];
+    let chosen = ["--isa", "scalar", "--threads", "1", "--filter", "^add/.*/1x1024/"];
+    let output = lfm2(&[&programs[..], &measured, &chosen].concat());
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let status = match report["outcome"].as_str().expect("an outcome") {
         "no_regression" => 0,

@@ -9,7 +9,7 @@ use lfm2_harness::machine::Machine;
 use lfm2_harness::report::Id;
 use lfm2_harness::report::text::time;
 use lfm2_harness::workload::layers::{self, Layers};
-use lfm2_harness::workload::{Case, Extent, Value, Weights, measure, operations};
+use lfm2_harness::workload::{Case, Extent, Value, Weights, operations};
 use lfm2_kernels::Isa;
 use lfm2_kernels::threads::enter;
 use regex::Regex;
@@ -34,7 +34,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct TimeArguments {
     #[command(flatten)]
-    pub choice: Choice,
+    choice: Choice,
     #[command(flatten)]
     threads: Threads,
     /// For how long each case runs, such as 50ms; one that takes longer runs three times
@@ -106,12 +106,10 @@ fn times(arguments: &TimeArguments) -> Result<Times, Failure> {
     let timed = |case: &Case| {
         let value = (!arguments.list).then(|| {
             let mut workload = (case.prepare)();
+            let time = |runs| case.time(&mut *workload, runs);
             match arguments.runs {
-                None => measure(&mut *workload, case.isa, case.work.rows, arguments.each),
-                Some(runs) => {
-                    let elapsed = case.time(&mut *workload, runs);
-                    Value { seconds: elapsed.as_secs_f64() / runs as f64, runs }
-                }
+                None => Value::measure(time, arguments.each),
+                Some(runs) => Value::of_runs(runs, time),
             }
         });
         bar.inc(1);

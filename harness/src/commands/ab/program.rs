@@ -126,9 +126,9 @@ impl Program {
     /// What it prints, unless it runs for too long.
     fn output(&self, mut command: Command) -> Result<Output, Failure> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command
-            .spawn()
-            .map_err(|error| self.failure(&format!("cannot be started: {error}")))?;
+        let child = command.spawn().map_err(|error| {
+            format!("{} cannot be started: {error}", command.get_program().display())
+        })?;
         let pid = Pid::from_child(&child);
         let (sender, receiver) = mpsc::channel();
         // A thread that waits, since one that asks again and again would disturb what is timed.

@@ -7,13 +7,13 @@ use lfm2_harness::report::text::time;
 use super::{Compared, Counts, Report};
 use crate::commands::output::{counted, table};
 
-const HEADS: [&str; 7] = ["case", "base", "head", "ratio", "control", "threshold", ""];
+const COLUMNS: [&str; 7] = ["case", "base", "head", "ratio", "control", "threshold", ""];
 
 /// The last column, where instructions were counted.
 const INSTRUCTIONS: &str = "instructions";
 
 pub fn text(report: &Report) -> String {
-    let rows = [heads(report)].into_iter().chain(report.cases.iter().map(row));
+    let rows = [header(report)].into_iter().chain(report.cases.iter().map(row));
     let mut text = table(&rows.collect::<Vec<_>>());
     for (id, none) in not_counted(report) {
         text += &format!("no counts of {id}: {none}\n");
@@ -27,9 +27,9 @@ pub fn text(report: &Report) -> String {
 pub fn markdown(report: &Report) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = format!("**{}**\n\n", conclusion(report));
-    let heads = heads(report);
-    text += &line(&heads);
-    text += &line(&vec!["---".to_string(); heads.len()]);
+    let header = header(report);
+    text += &line(&header);
+    text += &line(&vec!["---".to_string(); header.len()]);
     for case in &report.cases {
         let mut cells = row(case);
         cells[0] = format!("`{}`", cells[0]);
@@ -51,9 +51,9 @@ pub fn markdown(report: &Report) -> String {
     )
 }
 
-fn heads(report: &Report) -> Vec<String> {
+fn header(report: &Report) -> Vec<String> {
     let counts = report.cases.iter().any(|case| case.instructions.is_some());
-    HEADS.into_iter().chain(counts.then_some(INSTRUCTIONS)).map(String::from).collect()
+    COLUMNS.into_iter().chain(counts.then_some(INSTRUCTIONS)).map(String::from).collect()
 }
 
 fn not_counted(report: &Report) -> impl Iterator<Item = (&Id, &str)> {
@@ -91,28 +91,20 @@ fn verdict(verdict: Verdict) -> &'static str {
 
 fn conclusion(report: &Report) -> String {
     let number = |wanted| report.cases.iter().filter(|case| case.finding.verdict == wanted).count();
-    let count = |wanted| counted(number(wanted), "case");
+    let [slower, disagreeing, noisy] =
+        [Verdict::Regression, Verdict::ControlDisagrees, Verdict::TooNoisy].map(number);
     let all = counted(report.cases.len(), "case");
     match report.outcome {
         Outcome::NoRegression => format!("no regression in {all}"),
-        Outcome::Regression => {
-            format!("regression: the head is slower in {} of {all}", number(Verdict::Regression))
-        }
-        Outcome::Inconclusive
-            if report
-                .cases
-                .iter()
-                .any(|case| case.finding.verdict == Verdict::ControlDisagrees) =>
-        {
-            format!(
-                "inconclusive: the base differs from itself by more than {} % in {}",
-                100.0 * CONTROL,
-                count(Verdict::ControlDisagrees),
-            )
-        }
+        Outcome::Regression => format!("regression: the head is slower in {slower} of {all}"),
+        Outcome::Inconclusive if disagreeing > 0 => format!(
+            "inconclusive: the base differs from itself by more than {} % in {}",
+            100.0 * CONTROL,
+            counted(disagreeing, "case"),
+        ),
         Outcome::Inconclusive => format!(
             "inconclusive: {} too noisy to see whether they are {} % slower; run again on a quieter machine, or with more --blocks",
-            count(Verdict::TooNoisy),
+            counted(noisy, "case"),
             100.0 * WORTH_SEEING,
         ),
     }

@@ -44,7 +44,7 @@ macro_rules! fault {
 }
 pub(crate) use fault;
 
-/// `$work`; with the feature `slowdown`, it takes a tenth longer.
+/// `$work`; with the feature `slowdown`, it takes a tenth longer, and as much longer as it takes to look at the clock.
 #[cfg(not(feature = "slowdown"))]
 macro_rules! slowed {
     ($work:expr) => {
@@ -56,8 +56,7 @@ macro_rules! slowed {
     ($work:expr) => {{
         let began = std::time::Instant::now();
         $work;
-        // The clock takes what is missing to a tenth.
-        let end = began.elapsed() * 107 / 100;
+        let end = began.elapsed() * 11 / 10;
         while began.elapsed() < end {
             std::hint::spin_loop();
         }

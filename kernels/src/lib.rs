@@ -12,6 +12,7 @@
 #![doc = include_str!("../CONTRACT.md")]
 
 mod aligned;
+mod buffers;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod format;
@@ -65,4 +66,5 @@ macro_rules! slowed {
 pub(crate) use slowed;
 
 pub use aligned::Aligned;
+pub use buffers::free_buffers;
 pub use simd::Isa;

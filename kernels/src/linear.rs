@@ -5,14 +5,11 @@
 //! reads memory in one straight line.
 #![forbid(unsafe_code)]
 
-use crate::ops::attention;
-
 pub mod blocks;
-mod brain_floats;
-pub(crate) mod buffers;
-mod chains;
+pub(crate) mod brain_floats;
+pub(crate) mod chains;
 mod elements;
-mod integers;
+pub(crate) mod integers;
 mod matrix;
 mod multiply;
 mod quantised;
@@ -22,13 +19,3 @@ mod weight_format;
 pub use matrix::Matrix;
 pub use multiply::{linear, linear_each};
 pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};
-
-/// Frees the working buffers that calls of [`linear`] and [`attention`](crate::ops::attention()) have left to later ones, such as after
-/// a long prompt.
-pub fn free_buffers() {
-    chains::PACKED.clear();
-    integers::QUANTISED.clear();
-    brain_floats::ROUNDED.clear();
-    brain_floats::SINGLES.clear();
-    attention::BUFFERS.clear();
-}

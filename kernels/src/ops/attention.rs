@@ -2,8 +2,8 @@ use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
 use crate::aligned::CACHE_LINE;
+use crate::buffers::Buffers;
 use crate::fault;
-use crate::linear::buffers::Buffers;
 use crate::linear::tile::{Columns, InLines, Lines, chain};
 use crate::simd::math::exp_of_at_most_89;
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};

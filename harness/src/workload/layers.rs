@@ -143,7 +143,7 @@ impl Part {
         let (width, key_value_width) = (config.hidden_size, config.key_value_width());
         let elements = |columns: usize| (rows * columns) as u64;
         // The rows that pass through the same buffers.
-        let piece = rows.min(Scratch::MAX_ROWS);
+        let piece = Scratch::pass_rows(rows);
         let (weights, mixer) = match self.kind {
             LayerKind::Conv => {
                 // A gate before, the taps, a gate after; B, C, x and the result.

@@ -187,7 +187,8 @@ impl Model {
         scratch: &mut Scratch,
         logits: &mut Logits,
     ) {
-        scratch.reserve(&self.config, total.min(Scratch::MAX_ROWS));
+        let most = Scratch::pass_rows(total);
+        scratch.reserve(&self.config, most);
         let Scratch { buffers: Some(buffers), pieces } = scratch else {
             unreachable!("reserved above");
         };
@@ -196,9 +197,9 @@ impl Model {
         while done < total {
             pieces.clear();
             let mut rows = 0;
-            while sequence < sequences.len() && rows < Scratch::MAX_ROWS {
+            while sequence < sequences.len() && rows < most {
                 let left = sequences[sequence].tokens.len() - token;
-                let taken = left.min(Scratch::MAX_ROWS - rows);
+                let taken = left.min(most - rows);
                 pieces.push(Piece {
                     sequence,
                     first_token: token,

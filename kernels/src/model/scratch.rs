@@ -97,8 +97,16 @@ struct Shape {
 }
 
 impl Scratch {
-    /// Rows that one pass takes at most. Chunks of a prompt give the same bits as the whole, so this bounds memory at no other cost.
-    pub const MAX_ROWS: usize = 512;
+    /// Rows that one pass takes at most. Chunks of a prompt give the same bits as the whole.
+    pub const MAX_ROWS: usize = 384;
+
+    /// Rows of each pass but the last of a call with `rows` rows. About 256 of them are enough to share each reading of the weights, and what one
+    /// operation leaves of so few is still in the last cache when the next one reads it.
+    pub fn pass_rows(rows: usize) -> usize {
+        const ENOUGH: usize = 256;
+        let passes = (rows + ENOUGH / 2) / ENOUGH;
+        rows.div_ceil(passes.max(1))
+    }
 
     /// The buffers for a pass of `rows` rows.
     pub(super) fn reserve(&mut self, config: &Config, rows: usize) -> &mut Buffers {
@@ -147,6 +155,13 @@ impl Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passes_are_alike_and_not_too_long() {
+        let of = [1, 256, 383, 384, 512, 639, 640, 1024].map(Scratch::pass_rows);
+        assert_eq!(of, [1, 256, 383, 192, 256, 320, 214, 256]);
+        assert!((1..5000).all(|rows| (1..=Scratch::MAX_ROWS).contains(&Scratch::pass_rows(rows))));
+    }
 
     /// Models may differ in nothing but the number of their layers, and so in whether any has experts.
     #[test]

@@ -49,7 +49,8 @@ impl States {
 
 /// The rows of a run in the pieces that the model takes.
 fn pieces(rows: usize) -> impl Iterator<Item = usize> {
-    (0..rows).step_by(Scratch::MAX_ROWS).map(move |first| Scratch::MAX_ROWS.min(rows - first))
+    let most = Scratch::pass_rows(rows);
+    (0..rows).step_by(most).map(move |first| most.min(rows - first))
 }
 
 /// A whole layer. As in the model, every piece of a prompt passes through the same buffers.
@@ -67,7 +68,7 @@ pub struct Whole {
 
 impl Whole {
     pub fn new(layers: &Layers, kind: LayerKind, states: Vec<LayerState>, rows: usize) -> Self {
-        let (config, rows) = (&layers.config, rows.min(Scratch::MAX_ROWS));
+        let (config, rows) = (&layers.config, Scratch::pass_rows(rows));
         let width = config.hidden_size;
         let hidden = buffer("hidden", rows * width);
         Self {
@@ -126,7 +127,7 @@ pub struct Alone {
 impl Alone {
     pub fn new(config: &Config, states: Vec<LayerState>, rows: usize) -> Self {
         let (width, key_value_width) = (config.hidden_size, config.key_value_width());
-        let rows = rows.min(Scratch::MAX_ROWS);
+        let rows = Scratch::pass_rows(rows);
         Self {
             states: States::new(states),
             conv: ShortConv::new(width, &values("conv", width * config.conv_length), None),

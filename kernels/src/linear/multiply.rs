@@ -9,18 +9,10 @@ use super::{Activations, Matrix, brain_floats, integers};
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, Registers, dispatch};
 use crate::threads::{join, share_runs};
+use crate::tuning::Knob;
 
-/// Rows that share one pass over the weights.
+/// Rows that share one pass over the weights, at most.
 pub const BLOCK_ROWS: usize = 144;
-
-/// Weights that are worth handing to another thread, in bytes.
-const WORTH_SHARING: usize = 64 * 1024;
-
-/// Weights that one row takes at a time, in bytes: few, so that threads end together.
-const ROW_RUN: usize = 128 * 1024;
-
-/// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
-const WORTH_WIDENING: usize = 16;
 
 /// Multiplies each row of `x` by a weight matrix: `out[t][n] = sum over k of x[t][k] * weight[n][k] (+ bias[n])`.
 ///
@@ -75,7 +67,8 @@ pub fn linear_each(isa: Isa, x: &[f32], products: &mut [(&Matrix, &mut [f32])]) 
 /// Multiplies rows by weights that are stored one by one.
 pub fn chains<E: Weight>(call: &Call, weights: &Elements<E>, x: &[f32], out: &mut [f32]) {
     let (rows, inputs) = (out.len() / call.outputs, call.inputs);
-    if rows >= WORTH_WIDENING && weights.is_narrow() && call.isa.registers() == Registers::Few {
+    let is_worth_widening = weights.is_narrow() && call.isa.registers() == Registers::Few;
+    if is_worth_widening && rows >= Knob::WidenedRows.get() {
         call.split(&Chains { x, inputs, weights: &Widened(weights) }, out);
     } else {
         call.split(&Chains { x, inputs, weights }, out);
@@ -111,6 +104,15 @@ pub struct Call<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
+/// The largest parts of many rows' work.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// Rows that share one pass over the weights.
+    rows: usize,
+    /// Panels of a task.
+    panels: usize,
+}
+
 /// The part of each row of an output that one task writes.
 type OutputRows<'a> = ArrayVec<&'a mut [f32], BLOCK_ROWS>;
 
@@ -124,8 +126,8 @@ impl Call<'_> {
                 self.task(kernel, 0, first / LANES, &mut [out]);
             });
         } else {
-            let most_panels = self.panels_worth_sharing(rows, kernel.panel_bytes());
-            self.split_rows(kernel, 0, out, most_panels);
+            let most = self.parts_worth_sharing(rows, kernel.panel_bytes());
+            self.split_rows(kernel, 0, out, most);
         }
     }
 
@@ -136,39 +138,39 @@ impl Call<'_> {
     /// How many panels one row takes at a time, such that threads have as many runs each.
     fn row_run(&self, kernel: &impl Kernel) -> usize {
         let bytes = self.panels() * kernel.panel_bytes();
-        let runs = bytes.div_ceil(ROW_RUN).next_multiple_of(rayon::current_num_threads());
-        let most = bytes.div_ceil(WORTH_SHARING);
+        let runs =
+            bytes.div_ceil(Knob::RowRunBytes.get()).next_multiple_of(rayon::current_num_threads());
+        let most = bytes.div_ceil(Knob::SharedBytes.get());
         self.panels().div_ceil(runs.min(most)).next_multiple_of(kernel.row_panels())
     }
 
-    /// How many panels a task takes, so that all threads have some tasks.
-    fn panels_worth_sharing(&self, rows: usize, panel_bytes: usize) -> usize {
-        /// One more makes the end evener. It costs making its rows ready again.
-        const TASKS_PER_THREAD: usize = 2;
+    /// How much a task takes, so that all threads have some tasks.
+    fn parts_worth_sharing(&self, rows: usize, panel_bytes: usize) -> Parts {
+        let block = Knob::BlockRows.get();
         let threads = rayon::current_num_threads();
         if threads == 1 {
-            return self.panels();
+            return Parts { rows: block, panels: self.panels() };
         }
-        let tasks = (threads * TASKS_PER_THREAD).div_ceil(rows.div_ceil(BLOCK_ROWS));
-        let least = (WORTH_SHARING / panel_bytes.max(1)).max(1);
-        self.panels().div_ceil(tasks).max(least)
+        let tasks = (threads * Knob::TasksPerThread.get()).div_ceil(rows.div_ceil(block));
+        let least = (Knob::SharedBytes.get() / panel_bytes.max(1)).max(1);
+        Parts { rows: block, panels: self.panels().div_ceil(tasks).max(least) }
     }
 
     /// Halves the rows until they fit a block.
-    fn split_rows(&self, kernel: &impl Kernel, first: usize, out: &mut [f32], most_panels: usize) {
+    fn split_rows(&self, kernel: &impl Kernel, first: usize, out: &mut [f32], most: Parts) {
         let rows = out.len() / self.outputs;
-        if rows > BLOCK_ROWS {
+        if rows > most.rows {
             let tile = kernel.tile_rows(self.isa);
             let half = (rows + tile) / (2 * tile) * tile;
             let (left, right) = out.split_at_mut(half * self.outputs);
             join(
-                || self.split_rows(kernel, first, left, most_panels),
-                || self.split_rows(kernel, first + half, right, most_panels),
+                || self.split_rows(kernel, first, left, most),
+                || self.split_rows(kernel, first + half, right, most),
             );
             return;
         }
         let rows = out.chunks_exact_mut(self.outputs).collect();
-        self.split_outputs(kernel, first, rows, 0..self.panels(), most_panels);
+        self.split_outputs(kernel, first, rows, 0..self.panels(), most.panels);
     }
 
     /// Halves the outputs until they are few enough for a task.

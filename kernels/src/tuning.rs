@@ -117,6 +117,7 @@ static VALUES: LazyLock<[AtomicUsize; Knob::ALL.len()]> =
 
 impl Knob {
     /// The value in force.
+    #[inline]
     pub fn get(self) -> usize {
         VALUES[self as usize].load(Ordering::Relaxed)
     }

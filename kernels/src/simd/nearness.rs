@@ -17,6 +17,7 @@ pub enum Nearness {
 
 impl Nearness {
     /// What is tuned.
+    #[inline(always)]
     pub fn in_force() -> Self {
         if Knob::PrefetchLevel.get() == 1 { Self::FirstLevel } else { Self::SecondLevel }
     }

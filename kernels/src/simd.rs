@@ -146,7 +146,7 @@ pub trait Lanes:
         to.copy_from_slice(&self.to_array()[..to.len()]);
     }
 
-    /// Writes each lane, which must hold an integer in `-128..=127`, as a byte.
+    /// Writes each lane as a byte. It must hold an integer in `-128..=127`: what becomes of other numbers differs between instruction sets.
     fn store_integers(self, to: &mut [i8; LANES]);
 
     /// Adds lane `i` to lane `i + 8`, then `i + 4`, `i + 2` and `i + 1`.

@@ -94,7 +94,7 @@ knobs! {
     /// Cuts of 256 inputs that all rows take at once with activations in brain floats: with a block's rows they fill half of a second-level cache.
     BrainCuts = "brain_cuts": 1..=16, step 1, tried [2, 4, 6, 8, 12], default Source::OfSecondLevel(6);
     /// Groups of 512 inputs that all rows take at once with quantised activations: they stay in the second-level cache while all panels pass.
-    IntegerGroups = "integer_groups": 1..=8, step 1, tried [1, 2, 3, 4, 8], default Source::OfSecondLevel(2);
+    IntegerGroups = "integer_groups": 1..=8, step 1, tried [1, 2, 3, 4, 6], default Source::OfSecondLevel(3);
     /// How far ahead one row asks for weights in f32, in bytes.
     WideAhead = "wide_ahead_bytes": 0..=64 * KIB, step KIB, tried [2 * KIB, 4 * KIB, 6 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(6 * KIB);
     /// How far ahead one row asks for weights of 16 bits, in bytes.
@@ -289,9 +289,9 @@ mod tests {
             [Knob::ChainCuts, Knob::BrainCuts, Knob::IntegerGroups, Knob::BlockRows]
                 .map(|knob| knob.default_with(second_level))
         };
-        assert_eq!(of(1 << 20), [4, 6, 2, 144]);
+        assert_eq!(of(1 << 20), [4, 6, 3, 144]);
         assert_eq!(of(512 << 10), [2, 3, 1, 144]);
-        assert_eq!(of(2 << 20), [8, 12, 4, 144]);
+        assert_eq!(of(2 << 20), [8, 12, 6, 144]);
         assert_eq!(second_level(&[]), 1 << 20);
         let cache =
             |level, kind: &str, bytes| Cache { level, kind: kind.into(), bytes, shared_by: 1 };

@@ -6,10 +6,10 @@ use std::ops::Range;
 use half::bf16;
 
 use super::buffers::Buffers;
-use super::chains::{CUT, Panels};
+use super::chains::{CUT, Panels, multiply_elements};
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::integers::Begin;
-use super::multiply::{BLOCK_ROWS, Call, Kernel, chains};
+use super::multiply::{BLOCK_ROWS, Call, Kernel, Tiling};
 use crate::aligned::CACHE_LINE;
 use crate::fault;
 use crate::simd::slices::{read, write};
@@ -70,37 +70,51 @@ pub static ROUNDED: Buffers<RowCut> = Buffers::new();
 /// Rounded rows where they are singles.
 pub static SINGLES: Buffers<f32> = Buffers::new();
 
-/// Multiplies rows by brain floats. They are rounded once, for all threads.
+/// Multiplies rows by brain floats. They are rounded once, for all tasks.
 pub fn multiply(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
+    if call.isa.has_brain_dots() {
+        multiply_pairs(call, weights, x, out);
+    } else {
+        multiply_singles(call, weights, x, out);
+    }
+}
+
+/// Rounds rows to words, block by block.
+fn multiply_pairs(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
+    let Call { isa, inputs, .. } = *call;
+    let tiling = Tiling { rows: TILE_ROWS, panel_bytes: weights.panel_bytes() };
+    call.split(tiling, x, out, &|x, block| {
+        let rows = x.len() / inputs;
+        let (height, cuts) = (rows.min(TILE_ROWS), inputs.div_ceil(CUT));
+        let tiles = rows.div_ceil(height);
+        ROUNDED.with(tiles * cuts * height, [0; STRIDE], |tiles| {
+            let most = rows_worth_sharing(height * inputs);
+            split_rows(tiles, cuts * height, most, &|first, tiles| {
+                let x = x[first * height * inputs..].chunks(height * inputs);
+                for (tile, x) in tiles.chunks_exact_mut(cuts * height).zip(x) {
+                    dispatch!(isa, _simd => round_rows(x, inputs, height, tile));
+                }
+            });
+            call.multiply(&Pairs { weights, tiles, height, cuts, inputs }, block);
+        });
+    });
+}
+
+/// Rounds rows to singles.
+fn multiply_singles(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
     /// A bound to the memory that a long prompt takes.
     const MOST_ROWS: usize = 8 * BLOCK_ROWS;
-    let (inputs, outputs) = (call.inputs, call.outputs);
+    let Call { isa, inputs, outputs, .. } = *call;
     for (x, out) in x.chunks(MOST_ROWS * inputs).zip(out.chunks_mut(MOST_ROWS * outputs)) {
-        let rows = out.len() / outputs;
-        if call.isa.has_brain_dots() {
-            let (height, cuts) = (rows.min(TILE_ROWS), inputs.div_ceil(CUT));
-            let tiles = rows.div_ceil(height);
-            ROUNDED.with(tiles * cuts * height, [0; STRIDE], |tiles| {
-                let most = rows_worth_sharing(height * inputs);
-                split_rows(tiles, cuts * height, most, &|first, tiles| {
-                    let x = x[first * height * inputs..].chunks(height * inputs);
-                    for (tile, x) in tiles.chunks_exact_mut(cuts * height).zip(x) {
-                        dispatch!(call.isa, _simd => round_rows(x, inputs, height, tile));
-                    }
+        SINGLES.with(x.len(), 0.0, |rounded| {
+            split_rows(rounded, 1, rows_worth_sharing(1), &|first, rounded| {
+                let x = &x[first..][..rounded.len()];
+                dispatch!(isa, _simd => for (rounded, &x) in rounded.iter_mut().zip(x) {
+                    *rounded = round(x);
                 });
-                call.split(&Pairs { weights, tiles, height, cuts, inputs }, out);
             });
-        } else {
-            SINGLES.with(x.len(), 0.0, |rounded| {
-                split_rows(rounded, 1, rows_worth_sharing(1), &|first, rounded| {
-                    let x = &x[first..][..rounded.len()];
-                    dispatch!(call.isa, _simd => for (rounded, &x) in rounded.iter_mut().zip(x) {
-                        *rounded = round(x);
-                    });
-                });
-                chains(call, weights, rounded, out);
-            });
-        }
+            multiply_elements(call, weights, rounded, out);
+        });
     }
 }
 
@@ -162,26 +176,22 @@ impl Kernel for Pairs<'_> {
         ROW_PANELS
     }
 
-    fn tile_rows(&self, _isa: Isa) -> usize {
-        TILE_ROWS
-    }
-
-    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
+    fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {
         let rows = out.len();
         // Apart, since together in one function each would be slower.
         match out {
             [out] => {
-                dispatch_brain_dots!(isa, dots => self.one_row(dots, first_row, first_panel, out));
+                dispatch_brain_dots!(isa, dots => self.one_row(dots, first_panel, out));
             }
             // To ask for all that is next with each tile would be too much at once, and a high tile stores its sums with each part.
             out if rows < 16 => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, STEP>(dots, first_row, first_panel, out);
+                self.many_rows::<_, STEP>(dots, first_panel, out);
             }),
             out if rows < 48 => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, { 2 * STEP }>(dots, first_row, first_panel, out);
+                self.many_rows::<_, { 2 * STEP }>(dots, first_panel, out);
             }),
             out => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, WORDS>(dots, first_row, first_panel, out);
+                self.many_rows::<_, WORDS>(dots, first_panel, out);
             }),
         }
     }
@@ -211,13 +221,13 @@ impl Pairs<'_> {
     }
 
     #[inline(always)]
-    fn one_row<D: BrainDots>(&self, dots: D, row: usize, first_panel: usize, out: &mut [f32]) {
+    fn one_row<D: BrainDots>(&self, dots: D, first_panel: usize, out: &mut [f32]) {
         let ahead = Knob::BrainAhead.get();
         let tiles = (first_panel..).step_by(ROW_PANELS).zip(out.chunks_mut(ROW_PANELS * LANES));
         for (panel, out) in tiles {
             match out.len().div_ceil(LANES) {
-                ROW_PANELS => self.row_panels::<D, ROW_PANELS>(dots, row, panel, ahead, out),
-                _ => self.row_panels::<D, 1>(dots, row, panel, ahead, out),
+                ROW_PANELS => self.row_panels::<D, ROW_PANELS>(dots, panel, ahead, out),
+                _ => self.row_panels::<D, 1>(dots, panel, ahead, out),
             }
         }
     }
@@ -226,7 +236,6 @@ impl Pairs<'_> {
     fn row_panels<D: BrainDots, const N: usize>(
         &self,
         dots: D,
-        row: usize,
         panel: usize,
         ahead: usize,
         out: &mut [f32],
@@ -234,7 +243,7 @@ impl Pairs<'_> {
         let simd = dots.simd();
         let mut totals = [simd.splat(0.0); N];
         for cut in 0..self.cuts {
-            let row = self.rows(row, cut).first_chunk::<1>().expect("the row");
+            let row = self.rows(0, cut).first_chunk::<1>().expect("the row");
             let panels = self.panels::<N>(panel, cut);
             let strips = panels[0].strips();
             let mut sums = [[simd.splat(0.0); N]; 1];
@@ -258,7 +267,6 @@ impl Pairs<'_> {
     fn many_rows<D: BrainDots, const PART: usize>(
         &self,
         dots: D,
-        first_row: usize,
         first_panel: usize,
         out: &mut [&mut [f32]],
     ) {
@@ -273,7 +281,6 @@ impl Pairs<'_> {
                         if cut + 1 < end { (panel, cut + 1) } else { (panel + PANELS, group) };
                     let mut tiles = Tiles {
                         pairs: self,
-                        first_row,
                         first_panel,
                         panel,
                         cut,
@@ -300,7 +307,6 @@ impl Pairs<'_> {
 /// All rows times some panels between two cuts.
 struct Tiles<'a> {
     pairs: &'a Pairs<'a>,
-    first_row: usize,
     /// The panel that begins the outputs.
     first_panel: usize,
     /// The first of these panels, counted from there.
@@ -326,7 +332,7 @@ impl Tiles<'_> {
         let panels = self.pairs.panels::<N>(self.first_panel + self.panel, self.cut);
         let mut row = 0;
         while row < out.len() {
-            let rows = self.pairs.rows(self.first_row + row, self.cut);
+            let rows = self.pairs.rows(row, self.cut);
             row += match rows.len().min(out.len() - row) {
                 TILE_ROWS.. => self.tile::<D, N, PART, TILE_ROWS>(dots, rows, panels, row, out),
                 8.. => self.tile::<D, N, PART, 8>(dots, rows, panels, row, out),

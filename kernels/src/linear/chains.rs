@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use super::buffers::Buffers;
 use super::elements::{Elements, PAIR, Panel, Weight};
-use super::multiply::Kernel;
+use super::multiply::{Call, Kernel, Tiling};
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::aligned::CACHE_LINE;
@@ -183,11 +183,36 @@ const ROW_PANELS: usize = 4;
 /// Cuts of panels that a row or a tile takes at once.
 const BUFFERED_STRIPS: usize = ROW_PANELS * CUT / PAIR;
 
+/// Multiplies rows by weights that are stored one by one.
+pub fn multiply_elements<E: Weight>(
+    call: &Call,
+    weights: &Elements<E>,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    let rows = out.len() / call.outputs;
+    let may_be_widened = weights.is_narrow() && call.isa.registers() == Registers::Few;
+    if may_be_widened && rows >= Knob::WidenedRows.get() {
+        multiply(call, &Widened(weights), x, out);
+    } else {
+        multiply(call, weights, x, out);
+    }
+}
+
+/// Multiplies rows by weights.
+pub fn multiply<P: Panels>(call: &Call, weights: &P, x: &[f32], out: &mut [f32]) {
+    let Call { isa, inputs, .. } = *call;
+    let tile_rows = tile_height(isa.registers(), panels_at_once::<P>(isa), usize::MAX);
+    let tiling = Tiling { rows: tile_rows, panel_bytes: weights.panel_bytes() };
+    call.split(tiling, x, out, &|x, block| call.multiply(&Chains { x, inputs, weights }, block));
+}
+
 /// Chains over weights.
-pub struct Chains<'a, P> {
-    pub x: &'a [f32],
-    pub inputs: usize,
-    pub weights: &'a P,
+struct Chains<'a, P> {
+    /// The rows of a block.
+    x: &'a [f32],
+    inputs: usize,
+    weights: &'a P,
 }
 
 impl<P: Panels> Kernel for Chains<'_, P> {
@@ -199,11 +224,7 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP }
     }
 
-    fn tile_rows(&self, isa: Isa) -> usize {
-        tile_height(isa.registers(), panels_at_once::<P>(isa), usize::MAX)
-    }
-
-    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
+    fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {
         let mut cleared;
         let buffer: &mut [_] = if P::IS_BUFFERED {
             cleared = [P::Weight::ZEROS; BUFFERED_STRIPS];
@@ -211,14 +232,13 @@ impl<P: Panels> Kernel for Chains<'_, P> {
         } else {
             &mut []
         };
-        let x = &self.x[first_row * self.inputs..][..out.len() * self.inputs];
         if let [out] = out {
-            dispatch!(isa, simd => self.one_row(simd, isa, x, first_panel, out, buffer));
+            dispatch!(isa, simd => self.one_row(simd, isa, first_panel, out, buffer));
             return;
         }
         let cuts = Knob::ChainCuts.get();
         PACKED.with(out.len() * cuts, [0.0; STRIDE], |packed| {
-            self.many_rows(isa, x, first_panel, out, packed, cuts, buffer);
+            self.many_rows(isa, first_panel, out, packed, cuts, buffer);
         });
     }
 }
@@ -233,7 +253,6 @@ impl<P: Panels> Chains<'_, P> {
         &self,
         simd: S,
         isa: Isa,
-        x: &[f32],
         first_panel: usize,
         out: &mut [f32],
         buffer: &mut [StripOf<P>],
@@ -248,7 +267,7 @@ impl<P: Panels> Chains<'_, P> {
             for start in (0..self.inputs).step_by(step) {
                 let end = self.inputs.min(start + step);
                 let weights = self.read(isa, panels.clone(), start..end, buffer);
-                let x = &x[start..end];
+                let x = &self.x[start..end];
                 match *weights {
                     [a, b, c, d] => {
                         row_tile::<S, P, 4>(simd, x, [a, b, c, d], ahead, start == 0, out)
@@ -282,13 +301,11 @@ impl<P: Panels> Chains<'_, P> {
         taken
     }
 
-    /// Between two cuts each panel passes over all rows, of which `most` cuts at once are copied to lie close. The sums of a tile go to memory between two
-    /// cuts, and stay near while the cuts of one group follow each other.
-    #[expect(clippy::too_many_arguments)]
+    /// Between two cuts each panel passes over all rows, of which `most` cuts at once are copied to lie close. The sums of a tile go to memory between
+    /// two cuts, and stay near while the cuts of one group follow each other.
     fn many_rows(
         &self,
         isa: Isa,
-        x: &[f32],
         first_panel: usize,
         out: &mut [&mut [f32]],
         packed: &mut [[f32; STRIDE]],
@@ -302,7 +319,7 @@ impl<P: Panels> Chains<'_, P> {
             let cut_from = |start: usize| start..end.min(start + CUT);
             let cuts = (group..end).step_by(CUT).map(cut_from);
             for (cut, packed) in cuts.clone().zip(packed.chunks_exact_mut(rows)) {
-                for (packed, x) in packed.iter_mut().zip(x.chunks_exact(self.inputs)) {
+                for (packed, x) in packed.iter_mut().zip(self.x.chunks_exact(self.inputs)) {
                     packed[..cut.len()].copy_from_slice(&x[cut.clone()]);
                 }
             }

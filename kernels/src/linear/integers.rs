@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::buffers::Buffers;
-use super::multiply::{BLOCK_ROWS, Call, Kernel};
+use super::multiply::{BLOCK_ROWS, Block, Call, Kernel, Tiling};
 use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
@@ -71,7 +71,7 @@ fn row_in_groups<B: Summed>(
         let activations = &mut activations[..end - first_run];
         quantise(call.isa, &x[first_run * RUN..end * RUN], starts_of::<B>(), activations);
         let bias = call.bias.filter(|_| end == weights.row_runs());
-        Call { bias, ..*call }.split(&Row { weights, activations, first_run }, out);
+        Call { bias, ..*call }.multiply(&Row { weights, activations, first_run }, Block::row(out));
     }
 }
 
@@ -87,7 +87,7 @@ impl<B: Summed> Kernel for Row<'_, B> {
         self.weights.panel_bytes()
     }
 
-    fn run(&self, isa: Isa, _first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
+    fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {
         let [out] = out else { unreachable!("there is one row") };
         dispatch_dots!(isa, dots => self.panels(dots, first_panel, out));
     }
@@ -120,14 +120,17 @@ const fn starts_of<B: Summed>() -> Starts {
     }
 }
 
-/// Multiplies several rows by quantised weights. They are quantised once, for all threads.
+/// Multiplies several rows by quantised weights. They are quantised block by block, once for all tasks of a block.
 pub fn many_rows<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out: &mut [f32]) {
-    /// A bound to the memory that a long prompt takes.
-    const MOST_ROWS: usize = 8 * BLOCK_ROWS;
-    let (inputs, outputs) = (call.inputs, call.outputs);
+    let Call { isa, inputs, .. } = *call;
     let groups = weights.row_runs().div_ceil(GROUP);
-    for (x, out) in x.chunks(MOST_ROWS * inputs).zip(out.chunks_mut(MOST_ROWS * outputs)) {
-        let rows = out.len() / outputs;
+    let tile_rows = match isa.registers() {
+        Registers::Few => LOW_TILE,
+        Registers::Many => HIGH_TILE,
+    };
+    let tiling = Tiling { rows: tile_rows, panel_bytes: weights.panel_bytes() };
+    call.split(tiling, x, out, &|x, block| {
+        let rows = x.len() / inputs;
         QUANTISED.with(rows * groups, [Activations::default(); GROUP], |activations| {
             let most = rows_worth_sharing(GROUP * RUN);
             split_rows(activations, 1, most, &|first, activations| {
@@ -135,12 +138,12 @@ pub fn many_rows<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out:
                     let x = &x[i % rows * inputs..][..inputs];
                     let x = &x[i / rows * GROUP * RUN..];
                     let x = &x[..x.len().min(GROUP * RUN)];
-                    quantise(call.isa, x, starts_of::<B>(), activations);
+                    quantise(isa, x, starts_of::<B>(), activations);
                 }
             });
-            call.split(&Integers { weights, activations, rows }, out);
+            call.multiply(&Integers { weights, activations, rows }, block);
         });
-    }
+    });
 }
 
 /// Groups of runs of rows, quantised.
@@ -158,15 +161,8 @@ impl<B: Summed> Kernel for Integers<'_, B> {
         self.weights.panel_bytes()
     }
 
-    fn tile_rows(&self, isa: Isa) -> usize {
-        match isa.registers() {
-            Registers::Few => LOW_TILE,
-            Registers::Many => HIGH_TILE,
-        }
-    }
-
     /// Takes some runs of all rows at once, over which then each panel passes.
-    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]) {
+    fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {
         let row_runs = self.weights.row_runs();
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let mut unpacked = [const { Unpacked::cleared() }; PANELS];
@@ -183,7 +179,7 @@ impl<B: Summed> Kernel for Integers<'_, B> {
                 let unpacked = &mut unpacked[..most.min(panels - panel)];
                 for runs in groups.clone() {
                     let activations = &self.activations[runs.start / GROUP * self.rows..];
-                    let activations = &activations[first_row..][..rows];
+                    let activations = &activations[..rows];
                     dispatch!(isa, simd => for (n, unpacked) in unpacked.iter_mut().enumerate() {
                         unpacked.fill(self.weights, simd, first_panel + panel + n, runs.clone());
                     });
@@ -531,36 +527,44 @@ fn quantise_some<D: Dots>(
     let inverses = above.select_negative(most / largest, zero).to_array();
 
     let round = simd.splat(ROUND);
-    for (i, (x, to)) in runs.iter().zip(activations).enumerate() {
+    let mut sums = [[0.0; LANES]; 2];
+    for (i, (x, to)) in runs.iter().zip(&mut *activations).enumerate() {
         let (halves, _) = x.as_chunks::<LANES>();
         let inverse = simd.splat(inverses[i]);
         let low = simd.load(&halves[0]).mul_add(inverse, round) - round;
         let high = simd.load(&halves[1]).mul_add(inverse, round) - round;
-        // Not finite where an activation is not: its product with the inverse is not, or with 0 where that is the inverse.
-        let mut sums =
-            if starts.of_each_half { [low.sum(), high.sum()] } else { [(low + high).sum(), 0.0] };
-        let mut sum = sums[0] + sums[1];
-        let mut quants = [[0; LANES]; 2];
-        if sum.is_finite() {
-            low.store_integers(&mut quants[0]);
-            high.store_integers(&mut quants[1]);
-            to.scale = scales[i];
+        if starts.of_each_half {
+            (sums[0][i], sums[1][i]) = (low.sum(), high.sum());
         } else {
-            (sums, sum) = ([0.0; 2], 0.0);
-            to.scale = f32::NAN;
+            sums[0][i] = (low + high).sum();
         }
+        let mut quants = [[0; LANES]; 2];
+        low.store_integers(&mut quants[0]);
+        high.store_integers(&mut quants[1]);
         let (words, _) = quants.as_flattened().as_chunks();
         for g in 0..GROUPS {
             to.words[g] = i32::from_le_bytes(words[g].map(i8::cast_unsigned));
         }
-        to.sum = sum;
-        for half in 0..2 {
+    }
+    let mut begins = [[0; LANES]; 2];
+    for half in 0..2 {
+        for i in 0..LANES {
+            let sum = if sums[half][i].is_finite() { sums[half][i] } else { 0.0 };
             // An integer of a few bits: where nothing is left for a fraction, its bits are those of the sum.
-            let sum = (sums[half] + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
-            to.starts[half] = match starts.offset {
+            let sum = (sum + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
+            begins[half][i] = match starts.offset {
                 Some(offset) => -offset * sum,
                 None => dots.biased_start(sum),
             };
+        }
+    }
+    for (i, to) in activations.iter_mut().enumerate() {
+        to.scale = scales[i];
+        to.sum = sums[0][i] + sums[1][i];
+        to.starts = [begins[0][i], begins[1][i]];
+        // Where an activation is not finite, its product with the inverse is not, or with 0 where that is the inverse.
+        if !to.sum.is_finite() {
+            *to = Activations { scale: f32::NAN, ..Activations::default() };
         }
     }
 }

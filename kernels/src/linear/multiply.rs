@@ -2,12 +2,10 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::chains::{Chains, Widened};
-use super::elements::{Elements, Weight};
 use super::matrix::{Panels, with_panels};
-use super::{Activations, Matrix, brain_floats, integers};
+use super::{Activations, Matrix, brain_floats, chains, integers};
 use crate::simd::slices::{inlined, zip_in_place};
-use crate::simd::{Isa, LANES, Registers, dispatch};
+use crate::simd::{Isa, LANES, dispatch};
 use crate::threads::{join, share_runs};
 use crate::tuning::Knob;
 
@@ -39,11 +37,11 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
             brain_floats::multiply(&call, elements, x, out);
         }
         (panels, activations) => with_panels!(panels,
-            elements => chains(&call, elements, x, out),
+            elements => chains::multiply_elements(&call, elements, x, out),
             quantised => match activations {
                 Activations::Int8 if rows == 1 => integers::one_row(&call, quantised, x, out),
                 Activations::Int8 => integers::many_rows(&call, quantised, x, out),
-                _ => call.split(&Chains { x, inputs, weights: quantised }, out),
+                _ => chains::multiply(&call, quantised, x, out),
             }
         ),
     }
@@ -64,18 +62,7 @@ pub fn linear_each(isa: Isa, x: &[f32], products: &mut [(&Matrix, &mut [f32])]) 
     }
 }
 
-/// Multiplies rows by weights that are stored one by one.
-pub fn chains<E: Weight>(call: &Call, weights: &Elements<E>, x: &[f32], out: &mut [f32]) {
-    let (rows, inputs) = (out.len() / call.outputs, call.inputs);
-    let is_worth_widening = weights.is_narrow() && call.isa.registers() == Registers::Few;
-    if is_worth_widening && rows >= Knob::WidenedRows.get() {
-        call.split(&Chains { x, inputs, weights: &Widened(weights) }, out);
-    } else {
-        call.split(&Chains { x, inputs, weights }, out);
-    }
-}
-
-/// How some rows are multiplied by some panels.
+/// How the rows of a block are multiplied by some panels.
 pub trait Kernel: Sync {
     /// Bytes of a panel.
     fn panel_bytes(&self) -> usize;
@@ -85,14 +72,8 @@ pub trait Kernel: Sync {
         1
     }
 
-    /// The height of all tiles but those of a remainder.
-    fn tile_rows(&self, _isa: Isa) -> usize {
-        1
-    }
-
-    /// Multiplies the rows from `first_row` on by the panels from `first_panel` on: as many rows as `out` has, as many panels as they are
-    /// long.
-    fn run(&self, isa: Isa, first_row: usize, first_panel: usize, out: &mut [&mut [f32]]);
+    /// Multiplies all rows of a block by the panels from `first_panel` on, as many as the rows of `out` are long.
+    fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]);
 }
 
 /// One call of [`linear`].
@@ -104,30 +85,51 @@ pub struct Call<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
-/// The largest parts of many rows' work.
-#[derive(Clone, Copy)]
-struct Parts {
-    /// Rows that share one pass over the weights.
-    rows: usize,
-    /// Panels of a task.
-    panels: usize,
-}
-
 /// The part of each row of an output that one task writes.
 type OutputRows<'a> = ArrayVec<&'a mut [f32], BLOCK_ROWS>;
 
+/// How rows are cut into blocks.
+pub struct Tiling {
+    /// The height of all tiles but those of a remainder.
+    pub rows: usize,
+    /// Bytes of a panel.
+    pub panel_bytes: usize,
+}
+
+/// The outputs of rows that share one pass over the weights.
+pub struct Block<'a> {
+    out: &'a mut [f32],
+    /// How many panels a task takes, so that all threads have some tasks.
+    most_panels: usize,
+}
+
+impl<'a> Block<'a> {
+    /// One row.
+    pub fn row(out: &'a mut [f32]) -> Self {
+        Self { out, most_panels: usize::MAX }
+    }
+}
+
 impl Call<'_> {
-    /// Shares the work among the threads.
-    pub fn split(&self, kernel: &impl Kernel, out: &mut [f32]) {
+    /// Shares rows `x` among the threads, block by block: `work` has the rows of a block and where their outputs go, and makes them ready
+    /// on the thread that most likely reads them next.
+    pub fn split<W>(&self, tiling: Tiling, x: &[f32], out: &mut [f32], work: &W)
+    where
+        W: Fn(&[f32], Block) + Sync,
+    {
         let rows = out.len() / self.outputs;
-        if rows == 1 {
+        let most_panels = self.panels_worth_sharing(rows, tiling.panel_bytes);
+        self.halve_rows(tiling.rows, x, Block { out, most_panels }, work);
+    }
+
+    /// Shares the outputs of a block among the threads.
+    pub fn multiply(&self, kernel: &impl Kernel, Block { out, most_panels }: Block) {
+        if out.len() == self.outputs {
             let run = self.row_run(kernel) * LANES;
-            share_runs(out, run, &|first, out| {
-                self.task(kernel, 0, first / LANES, &mut [out]);
-            });
+            share_runs(out, run, &|first, out| self.task(kernel, first / LANES, &mut [out]));
         } else {
-            let most = self.parts_worth_sharing(rows, kernel.panel_bytes());
-            self.split_rows(kernel, 0, out, most);
+            let rows = out.chunks_exact_mut(self.outputs).collect();
+            self.split_outputs(kernel, rows, 0..self.panels(), most_panels);
         }
     }
 
@@ -144,40 +146,41 @@ impl Call<'_> {
         self.panels().div_ceil(runs.min(most)).next_multiple_of(kernel.row_panels())
     }
 
-    /// How much a task takes, so that all threads have some tasks.
-    fn parts_worth_sharing(&self, rows: usize, panel_bytes: usize) -> Parts {
-        let block = Knob::BlockRows.get();
+    /// How many panels a task takes.
+    fn panels_worth_sharing(&self, rows: usize, panel_bytes: usize) -> usize {
         let threads = rayon::current_num_threads();
         if threads == 1 {
-            return Parts { rows: block, panels: self.panels() };
+            return self.panels();
         }
-        let tasks = (threads * Knob::TasksPerThread.get()).div_ceil(rows.div_ceil(block));
+        let blocks = rows.div_ceil(Knob::BlockRows.get());
+        let tasks = (threads * Knob::TasksPerThread.get()).div_ceil(blocks);
         let least = (Knob::SharedBytes.get() / panel_bytes.max(1)).max(1);
-        Parts { rows: block, panels: self.panels().div_ceil(tasks).max(least) }
+        self.panels().div_ceil(tasks).max(least)
     }
 
-    /// Halves the rows until they fit a block.
-    fn split_rows(&self, kernel: &impl Kernel, first: usize, out: &mut [f32], most: Parts) {
+    /// Halves the rows until they are a block.
+    fn halve_rows<W>(&self, tile_rows: usize, x: &[f32], block: Block, work: &W)
+    where
+        W: Fn(&[f32], Block) + Sync,
+    {
+        let Block { out, most_panels } = block;
         let rows = out.len() / self.outputs;
-        if rows > most.rows {
-            let tile = kernel.tile_rows(self.isa);
-            let half = (rows + tile) / (2 * tile) * tile;
-            let (left, right) = out.split_at_mut(half * self.outputs);
-            join(
-                || self.split_rows(kernel, first, left, most),
-                || self.split_rows(kernel, first + half, right, most),
-            );
-            return;
+        if rows <= Knob::BlockRows.get() {
+            return work(x, Block { out, most_panels });
         }
-        let rows = out.chunks_exact_mut(self.outputs).collect();
-        self.split_outputs(kernel, first, rows, 0..self.panels(), most.panels);
+        let half = (rows + tile_rows) / (2 * tile_rows) * tile_rows;
+        let (x_left, x_right) = x.split_at(half * self.inputs);
+        let (left, right) = out.split_at_mut(half * self.outputs);
+        join(
+            || self.halve_rows(tile_rows, x_left, Block { out: left, most_panels }, work),
+            || self.halve_rows(tile_rows, x_right, Block { out: right, most_panels }, work),
+        );
     }
 
     /// Halves the outputs until they are few enough for a task.
     fn split_outputs(
         &self,
         kernel: &impl Kernel,
-        first_row: usize,
         mut out: OutputRows,
         panels: Range<usize>,
         most_panels: usize,
@@ -194,24 +197,18 @@ impl Call<'_> {
             }
             let middle = panels.start + half;
             join(
-                || self.split_outputs(kernel, first_row, left, panels.start..middle, most_panels),
-                || self.split_outputs(kernel, first_row, right, middle..panels.end, most_panels),
+                || self.split_outputs(kernel, left, panels.start..middle, most_panels),
+                || self.split_outputs(kernel, right, middle..panels.end, most_panels),
             );
             return;
         }
-        self.task(kernel, first_row, panels.start, &mut out);
+        self.task(kernel, panels.start, &mut out);
     }
 
     /// One task. Not inlined, so that a kernel's buffers are on the stack while it runs, and not in the frame of every task that waits.
     #[inline(never)]
-    fn task(
-        &self,
-        kernel: &impl Kernel,
-        first_row: usize,
-        first_panel: usize,
-        out: &mut [&mut [f32]],
-    ) {
-        kernel.run(self.isa, first_row, first_panel, out);
+    fn task(&self, kernel: &impl Kernel, first_panel: usize, out: &mut [&mut [f32]]) {
+        kernel.run(self.isa, first_panel, out);
         if let Some(bias) = self.bias {
             let bias = &bias[first_panel * LANES..];
             dispatch!(self.isa, simd => for row in out {

@@ -1,7 +1,6 @@
-use super::short_conv::{Input, Inputs, ShortConv, advance, convolve};
+use super::short_conv::{Inputs, Product, ShortConv, advance};
 use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Simd, dispatch};
-use crate::threads::{rows_worth_sharing, split_rows};
 
 /// Along what the three chunks of issue #22287's module are shifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,17 +71,8 @@ pub fn shift_sum(
     }
 
     let projected = &*projected;
-    let input = |row: usize| Input::Row(&projected[3 * width * row..][..width]);
-    {
-        let history = Inputs { conv, state: &state.sums, input };
-        split_rows(out, width, rows_worth_sharing(4 * width), &|first, out| {
-            dispatch!(isa, simd => {
-                for (t, out) in out.chunks_exact_mut(width).enumerate() {
-                    convolve(simd, conv, &history.ending_at(first + t), None, out);
-                }
-            });
-        });
-    }
+    let input = |row: usize| Product(&projected[3 * width * row..][..width], conv.ones());
+    Inputs { conv, state: &state.sums, input }.convolve(isa, |_| None, out);
     advance(isa, conv, &mut state.sums, rows, input);
 }
 

@@ -1,7 +1,5 @@
-use arrayvec::ArrayVec;
-
 use crate::fault;
-use crate::simd::slices::{read, write};
+use crate::simd::slices::{inlined, zip_map};
 use crate::simd::{Isa, LANES, Lanes, Simd, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
 
@@ -11,6 +9,8 @@ pub struct ShortConv {
     /// `[length][width]`, oldest tap first.
     taps: Vec<f32>,
     bias: Option<Vec<f32>>,
+    /// What makes a product of a row that is one already.
+    ones: Vec<f32>,
 }
 
 impl ShortConv {
@@ -37,7 +37,7 @@ impl ShortConv {
                 taps[k * width + channel] = *weight;
             }
         }
-        Self { width, taps, bias }
+        Self { width, taps, bias, ones: vec![1.0; width] }
     }
 
     /// Channels.
@@ -59,6 +59,11 @@ impl ShortConv {
     /// The bias, `[width]`, if there is one.
     pub fn bias(&self) -> Option<&[f32]> {
         self.bias.as_deref()
+    }
+
+    /// As many ones as channels.
+    pub(super) fn ones(&self) -> &[f32] {
+        &self.ones
     }
 
     /// Bytes of the weights.
@@ -90,39 +95,15 @@ pub fn short_conv(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], ou
     };
     let input = |row: usize| {
         let (b, _, x) = gates(row);
-        Input::Product(b, x)
+        Product(b, x)
     };
-    {
-        let history = Inputs { conv, state, input };
-        split_rows(out, width, rows_worth_sharing(4 * width), &|first, out| {
-            dispatch!(isa, simd => {
-                for (t, out) in out.chunks_exact_mut(width).enumerate() {
-                    convolve(simd, conv, &history.ending_at(first + t), Some(gates(first + t).1), out);
-                }
-            });
-        });
-    }
+    Inputs { conv, state, input }.convolve(isa, |row| Some(gates(row).1), out);
     advance(isa, conv, state, rows, input);
 }
 
-/// One row of the convolution's input.
+/// One row of the convolution's input: the product of two.
 #[derive(Clone, Copy)]
-pub(super) enum Input<'a> {
-    /// The row itself.
-    Row(&'a [f32]),
-    /// The product of two rows.
-    Product(&'a [f32], &'a [f32]),
-}
-
-impl Input<'_> {
-    #[inline(always)]
-    fn read<S: Simd>(self, simd: S, at: usize) -> S::Lanes {
-        match self {
-            Self::Row(row) => read(simd, &row[at..]),
-            Self::Product(a, b) => read(simd, &a[at..]) * read(simd, &b[at..]),
-        }
-    }
-}
+pub(super) struct Product<'a>(pub &'a [f32], pub &'a [f32]);
 
 /// The inputs of a call, preceded by the state.
 pub(super) struct Inputs<'a, F> {
@@ -131,47 +112,112 @@ pub(super) struct Inputs<'a, F> {
     pub input: F,
 }
 
-impl<'a, 'i: 'a, F: Fn(usize) -> Input<'i>> Inputs<'a, F> {
+impl<'a, 'i: 'a, F: Fn(usize) -> Product<'i> + Sync> Inputs<'a, F> {
+    /// Convolves every row: chains over the taps, oldest first, then the bias, then the gate.
+    pub fn convolve(
+        &self,
+        isa: Isa,
+        gate: impl Fn(usize) -> Option<&'a [f32]> + Sync,
+        out: &mut [f32],
+    ) {
+        match self.conv.length() {
+            1 => self.convolve_taps::<1>(isa, gate, out),
+            2 => self.convolve_taps::<2>(isa, gate, out),
+            3 => self.convolve_taps::<3>(isa, gate, out),
+            4 => self.convolve_taps::<4>(isa, gate, out),
+            5 => self.convolve_taps::<5>(isa, gate, out),
+            6 => self.convolve_taps::<6>(isa, gate, out),
+            7 => self.convolve_taps::<7>(isa, gate, out),
+            _ => self.convolve_taps::<{ ShortConv::MAX_LENGTH }>(isa, gate, out),
+        }
+    }
+
+    fn convolve_taps<const L: usize>(
+        &self,
+        isa: Isa,
+        gate: impl Fn(usize) -> Option<&'a [f32]> + Sync,
+        out: &mut [f32],
+    ) {
+        let width = self.conv.width();
+        split_rows(out, width, rows_worth_sharing(width), &|first, out| {
+            dispatch!(isa, simd => {
+                for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
+                    convolve_row(simd, self.conv, self.ending_at::<L>(row), gate(row), out);
+                }
+            });
+        });
+    }
+
     /// The inputs under the taps when the newest is `row`, oldest first.
-    pub fn ending_at(&self, row: usize) -> ArrayVec<Input<'a>, { ShortConv::MAX_LENGTH }> {
-        let (width, length) = (self.conv.width(), self.conv.length());
-        let mut inputs = ArrayVec::new();
-        for k in 0..length {
+    #[inline(always)]
+    fn ending_at<const L: usize>(&self, row: usize) -> [Product<'a>; L] {
+        let width = self.conv.width();
+        let mut inputs = [Product(&[], &[]); L];
+        for k in 0..L {
             // Counted from the oldest row of the state.
             let from_state = row + k;
-            inputs.push(if from_state < length - 1 {
-                Input::Row(&self.state[from_state * width..][..width])
+            inputs[k] = if from_state < L - 1 {
+                Product(&self.state[from_state * width..][..width], &self.conv.ones)
             } else {
-                (self.input)(from_state - (length - 1))
-            });
+                (self.input)(from_state - (L - 1))
+            };
         }
         inputs
     }
 }
 
-/// Convolves one row: chains over the taps, oldest first, then the bias, then the gate.
 #[inline(always)]
-pub(super) fn convolve<S: Simd>(
+fn convolve_row<S: Simd, const L: usize>(
     simd: S,
     conv: &ShortConv,
-    inputs: &[Input],
+    inputs: [Product; L],
     gate: Option<&[f32]>,
     out: &mut [f32],
 ) {
-    let width = conv.width();
-    for at in (0..width).step_by(LANES) {
-        let mut y = read(simd, &conv.taps[at..width]) * inputs[0].read(simd, at);
-        for k in 1..inputs.len() {
-            let tap = read(simd, &conv.taps[k * width..][at..width]);
-            y = tap.mul_add(inputs[k].read(simd, at), y);
+    let width = out.len();
+    let mut taps = [&conv.taps[..]; L];
+    for k in 0..L {
+        taps[k] = &conv.taps[k * width..][..width];
+    }
+    let row = Row { taps, inputs, bias: conv.bias(), gate };
+    // All slices are known to be as long, so that the loop over whole lanes checks no bounds.
+    let whole = width / LANES;
+    for i in 0..whole {
+        let y = row.output(inlined!(|row: &[f32]| simd.load(&row.as_chunks().0[..whole][i])));
+        y.store(&mut out.as_chunks_mut().0[..whole][i]);
+    }
+    let rest = whole * LANES;
+    if rest < width {
+        let y = row.output(inlined!(|row: &[f32]| simd.load_partial(&row[rest..], 0.0)));
+        y.store_partial(&mut out[rest..]);
+    }
+}
+
+/// What one row is made of.
+struct Row<'a, const L: usize> {
+    taps: [&'a [f32]; L],
+    inputs: [Product<'a>; L],
+    bias: Option<&'a [f32]>,
+    gate: Option<&'a [f32]>,
+}
+
+impl<const L: usize> Row<'_, L> {
+    /// Some channels, which `lanes` reads.
+    #[inline(always)]
+    fn output<V: Lanes>(&self, lanes: impl Fn(&[f32]) -> V) -> V {
+        let Product(a, b) = self.inputs[0];
+        let mut y = lanes(self.taps[0]) * (lanes(a) * lanes(b));
+        for k in 1..L {
+            let Product(a, b) = self.inputs[k];
+            y = lanes(self.taps[k]).mul_add(lanes(a) * lanes(b), y);
         }
-        if let Some(bias) = &conv.bias {
-            y = y + read(simd, &bias[at..]);
+        if let Some(bias) = self.bias {
+            y = y + lanes(bias);
         }
-        if let Some(gate) = gate {
-            y = read(simd, &gate[at..]) * y;
+        match self.gate {
+            Some(gate) => lanes(gate) * y,
+            None => y,
         }
-        write(y, &mut out[at..]);
     }
 }
 
@@ -181,7 +227,7 @@ pub(super) fn advance<'a>(
     conv: &ShortConv,
     state: &mut [f32],
     rows: usize,
-    input: impl Fn(usize) -> Input<'a>,
+    input: impl Fn(usize) -> Product<'a>,
 ) {
     let (width, kept) = (conv.width(), conv.length() - 1);
     let old = kept.saturating_sub(rows);
@@ -189,11 +235,9 @@ pub(super) fn advance<'a>(
     dispatch!(isa, simd => {
         for k in old..kept {
             let newest = rows + k - kept;
-            let input = input(fault!(StateShifted: newest.saturating_sub(1), else newest));
+            let Product(a, b) = input(fault!(StateShifted: newest.saturating_sub(1), else newest));
             let row = &mut state[k * width..][..width];
-            for at in (0..width).step_by(LANES) {
-                write(input.read(simd, at), &mut row[at..]);
-            }
+            zip_map(simd, a, b, row, inlined!(|a, b| a * b));
         }
     });
 }

@@ -197,7 +197,7 @@ fn the_gate_runs_under_a_profile() {
     let values = [(Knob::BlockRows, 24), (Knob::ChainCuts, 1), (Knob::SharedBytes, 4096)];
     fs::write(&path, file(&values).text()).expect("a file");
     let isa = Isa::best().name();
-    let arguments = ["check", "--op", "^linear$", "--isa", isa, "--cases", "2", "--profile"];
+    let arguments = ["check", "--op", "^linear_f32$", "--isa", isa, "--cases", "2", "--profile"];
     let output = lfm2(&[&arguments[..], &[text(&path)]].concat(), folder.path());
     assert_eq!(stderr(&output), "");
     stdout(&output);

@@ -13,6 +13,7 @@
 #![doc = include_str!("../CONTRACT.md")]
 
 mod aligned;
+mod buffers;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod format;
@@ -67,4 +68,5 @@ macro_rules! slowed {
 pub(crate) use slowed;
 
 pub use aligned::Aligned;
+pub use buffers::free_buffers;
 pub use simd::Isa;

@@ -6,11 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
-mod brain_floats;
-mod buffers;
-mod chains;
+pub(crate) mod brain_floats;
+pub(crate) mod chains;
 mod elements;
-mod integers;
+pub(crate) mod integers;
 mod matrix;
 mod multiply;
 mod quantised;
@@ -21,11 +20,3 @@ pub use matrix::Matrix;
 pub(crate) use multiply::BLOCK_ROWS;
 pub use multiply::{linear, linear_each};
 pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};
-
-/// Frees the working buffers that calls of [`linear`] have left to later ones, such as after a long prompt.
-pub fn free_buffers() {
-    chains::PACKED.clear();
-    integers::QUANTISED.clear();
-    brain_floats::ROUNDED.clear();
-    brain_floats::SINGLES.clear();
-}

@@ -8,7 +8,7 @@
 mod add;
 mod add_scaled;
 mod argmax;
-mod attention;
+pub(crate) mod attention;
 mod embedding;
 mod exp;
 mod key_value_cache;

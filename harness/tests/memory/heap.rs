@@ -11,10 +11,10 @@ use lfm2_harness::gate::{Demand, Gate, Judges};
 use lfm2_harness::guarded_heap::{GuardedHeap, Side};
 use lfm2_harness::kernels::Kernels;
 use lfm2_harness::plan::{Depth, fixed_plans};
-use lfm2_kernels::Isa;
-use lfm2_kernels::linear::{Matrix, free_buffers, linear};
+use lfm2_kernels::linear::{Matrix, linear};
 use lfm2_kernels::ops::{CacheElement, KeyValueCache};
 use lfm2_kernels::simd::LANES;
+use lfm2_kernels::{Isa, free_buffers};
 use libtest_mimic::Failed;
 use rayon::ThreadPoolBuilder;
 

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::buffers::Buffers;
 use super::chains::{CUT, Panels, multiply_elements};
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::integers::Begin;
 use super::multiply::{BLOCK_ROWS, Call, Kernel, Tiling};
 use crate::aligned::CACHE_LINE;
+use crate::buffers::Buffers;
 use crate::fault;
 use crate::simd::slices::{read, write};
 use crate::simd::{BrainDots, Isa, LANES, Lanes, Simd, dispatch, dispatch_brain_dots};

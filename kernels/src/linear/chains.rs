@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::buffers::Buffers;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Call, Kernel, Tiling};
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::aligned::CACHE_LINE;
+use crate::buffers::Buffers;
 use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 use crate::tuning::Knob;

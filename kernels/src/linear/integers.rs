@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use super::buffers::Buffers;
 use super::multiply::{BLOCK_ROWS, Block, Call, Kernel, Tiling};
 use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
 };
+use crate::buffers::Buffers;
 use crate::simd::slices::{inlined, read, write};
 use crate::simd::{
     Dots, Isa, LANES, Lanes, Registers, Simd, Words, WordsOf, dispatch, dispatch_dots,

@@ -63,6 +63,28 @@ impl<const R: usize, const L: usize> Rows<R> for OneByOne<'_, R, L> {
     }
 }
 
+/// Rows wherever they are, of which the first elements count.
+impl<const R: usize> Rows<R> for [&[f32]; R] {
+    #[inline(always)]
+    fn pairs(self) -> usize {
+        let mut elements = self[0].len();
+        for r in 1..R {
+            elements = if self[r].len() < elements { self[r].len() } else { elements };
+        }
+        elements / PAIR
+    }
+
+    #[inline(always)]
+    fn of_pair(self, pair: usize, which: usize, r: usize) -> f32 {
+        self[r].as_chunks::<PAIR>().0[pair][which]
+    }
+
+    #[inline(always)]
+    fn element(self, k: usize, r: usize) -> f32 {
+        self[r][k]
+    }
+}
+
 /// The right side of a tile: lines of `N` panels.
 pub trait Columns<const N: usize>: Copy {
     /// How many whole pairs of lines there are at most.

@@ -2,11 +2,12 @@ use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
 use crate::aligned::CACHE_LINE;
+use crate::buffers::Buffers;
 use crate::fault;
-use crate::linear::tile::{InLines, Lines, OneByOne, SideBySide, chain};
-use crate::simd::math::exp;
+use crate::linear::tile::{Columns, InLines, Lines, chain};
+use crate::simd::math::exp_of_at_most_89;
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
-use crate::threads::split_rows;
+use crate::threads::{join, split_rows};
 
 /// Keys that one step of the online softmax takes: part of the numeric contract.
 pub(super) const BLOCK: usize = 64;
@@ -23,8 +24,11 @@ pub const MAX_GROUP: usize = 16;
 /// Query rows (positions times the heads that share keys) of a tile.
 const TILE: usize = 6;
 
-/// Query rows of a task: each block of keys is read once for all of them.
-const TASK_ROWS: usize = 8 * TILE;
+/// Query rows that go through a block of keys together: first their scores, then the softmax, then their values.
+const BAND: usize = 4 * TILE;
+
+/// The most bands of a task: each block of keys is brought near once for all of them.
+const BANDS: usize = 8;
 
 /// Causal grouped-query attention of the newest positions over everything that is cached:
 /// `out[t][h] = sum over s of softmax(query[t][h] . key[s][h / group] / sqrt(head_dim)) value[s][h / group]`, for positions `s` up to
@@ -96,68 +100,117 @@ impl<E: InLines> Layer<'_, E> {
                 self.task(query, self.first_position, task_heads, out);
             });
         } else {
-            let row = heads * per_head;
+            /// Enough for the threads to end together.
+            const TASKS_OF_A_THREAD: usize = 8;
             let threads = rayon::current_num_threads();
-            let most = (TASK_ROWS / group).min(rows.div_ceil(threads));
-            split_rows(out, row, most, &|first, out| {
-                // Without threads to share with, all rows come at once.
-                for (i, out) in out.chunks_mut(most * row).enumerate() {
-                    let first = first + i * most;
-                    let query = &query[first * row..][..out.len()];
-                    self.task(query, self.first_position + first, 0..heads, out);
-                }
-            });
+            let bands = rows * group / (TASKS_OF_A_THREAD * threads * BAND);
+            let most = bands.clamp(2, BANDS) * BAND / group;
+            self.share(query, 0, out, threads, most);
         }
+    }
+
+    /// Rows from `first` on, in tasks of at most `most`; in `parts` parts at least, which take equally long.
+    fn share(&self, query: &[f32], first: usize, out: &mut [f32], parts: usize, most: usize) {
+        let Shape { heads, head_dim, group } = self.shape;
+        let row = heads * group * head_dim;
+        let rows = out.len() / row;
+        if rows <= most && parts <= 1 || rows <= 1 {
+            let query = &query[first * row..][..out.len()];
+            return self.task(query, self.first_position + first, 0..heads, out);
+        }
+        if rayon::current_num_threads() == 1 {
+            for (i, out) in out.chunks_mut(most * row).enumerate() {
+                self.share(query, first + i * most, out, 1, most);
+            }
+            return;
+        }
+        // At whole tasks, where there are many.
+        let step = if rows > 4 * most { most } else { TILE.div_ceil(group) };
+        let half = self.half(first, rows).next_multiple_of(step).clamp(1, rows - 1);
+        let (left, right) = out.split_at_mut(half * row);
+        join(
+            || self.share(query, first, left, parts.div_ceil(2), most),
+            || self.share(query, first + half, right, parts / 2, most),
+        );
+    }
+
+    /// How many of `rows` rows from `first` on take half of their time: later ones see more keys.
+    fn half(&self, first: usize, rows: usize) -> usize {
+        /// What a row costs besides its keys, in keys.
+        const BESIDES: usize = 32;
+        let begin = self.first_position + first + BESIDES;
+        // The sum of `begin + row` over half of the rows is half of that over all.
+        (begin * begin + rows * begin + rows * rows / 2).isqrt() - begin
     }
 
     /// Some rows of some heads; `query` and `out` are `[rows, heads, group, head_dim]`.
     fn task(&self, query: &[f32], position: usize, heads: Range<usize>, out: &mut [f32]) {
         let Shape { head_dim, group, .. } = self.shape;
         let row = heads.len() * group * head_dim;
-        dispatch!(self.isa, simd => {
-            let mut sums = Sums::new();
-            for (i, head) in heads.enumerate() {
-                let elements = &self.elements[head * self.head_stride..][..self.head_stride];
-                let rows = HeadRows { row, offset: i * group * head_dim, group, head_dim, position };
-                rows.run(simd, query, elements, &mut sums, out);
-            }
+        let count = query.len() / row * group;
+        BUFFERS.with(count.div_ceil(BAND), Band::EMPTY, |bands| {
+            dispatch!(self.isa, simd => {
+                for (i, head) in heads.enumerate() {
+                    let elements = &self.elements[head * self.head_stride..][..self.head_stride];
+                    let offset = i * group * head_dim;
+                    let rows = HeadRows { row, offset, group, head_dim, position, first: 0, count };
+                    rows.run(simd, query, elements, bands, out);
+                }
+            });
         });
     }
 }
 
-/// What the online softmax keeps of one query row: over a segment, or over all segments so far.
+/// A number of each row of a band.
+type OfRows = [[f32; LANES]; BAND.div_ceil(LANES)];
+
+/// What the online softmax keeps of a band: over a segment, or over all segments so far.
 #[derive(Clone, Copy)]
-struct Partial {
-    /// The largest score.
-    maximum: f32,
-    /// The sum of `exp(score - maximum)`, key `j` in lane `j mod 16`.
-    sum: [f32; LANES],
-    /// The sum of `exp(score - maximum) * value`.
-    values: [f32; MAX_HEAD_DIM],
+struct Partials {
+    /// The largest score of each row.
+    maxima: OfRows,
+    /// Each row's sum of `exp(score - maximum)`, key `j` in lane `j mod 16`.
+    sums: [[f32; LANES]; BAND],
+    /// Each row's sum of `exp(score - maximum) * value`, `[rows][head_dim]`.
+    values: [[f32; LANES]; BAND * MAX_HEAD_DIM / LANES],
 }
 
-impl Partial {
-    const EMPTY: Self =
-        Self { maximum: f32::NEG_INFINITY, sum: [0.0; LANES], values: [0.0; MAX_HEAD_DIM] };
-}
+impl Partials {
+    const EMPTY: Self = Self {
+        maxima: [[f32::NEG_INFINITY; LANES]; BAND.div_ceil(LANES)],
+        sums: [[0.0; LANES]; BAND],
+        values: [[0.0; LANES]; BAND * MAX_HEAD_DIM / LANES],
+    };
 
-/// The working memory of a task.
-struct Sums {
-    segment: [Partial; TASK_ROWS],
-    total: [Partial; TASK_ROWS],
-    /// Scaled queries, tile by tile, `[head_dim][rows of the tile]`.
-    queries: [f32; TASK_ROWS * MAX_HEAD_DIM],
-}
-
-impl Sums {
-    fn new() -> Self {
-        Self {
-            segment: [Partial::EMPTY; TASK_ROWS],
-            total: [Partial::EMPTY; TASK_ROWS],
-            queries: [0.0; TASK_ROWS * MAX_HEAD_DIM],
-        }
+    /// Empties those of `rows` rows of `panels` times sixteen features.
+    #[inline(always)]
+    fn reset(&mut self, rows: usize, panels: usize) {
+        self.maxima = Self::EMPTY.maxima;
+        self.sums[..rows].fill([0.0; LANES]);
+        self.values[..rows * panels].fill([0.0; LANES]);
     }
 }
+
+/// What is kept of a band of rows from block to block.
+#[derive(Clone)]
+#[repr(align(64))]
+pub(crate) struct Band {
+    /// Scaled queries, `[rows][head_dim]`.
+    queries: [[f32; LANES]; BAND * MAX_HEAD_DIM / LANES],
+    total: Partials,
+    segment: Partials,
+}
+
+impl Band {
+    const EMPTY: Self = Self {
+        queries: [[0.0; LANES]; BAND * MAX_HEAD_DIM / LANES],
+        total: Partials::EMPTY,
+        segment: Partials::EMPTY,
+    };
+}
+
+/// The bands of tasks.
+pub(crate) static BUFFERS: Buffers<Band> = Buffers::new();
 
 /// Evaluates `$body` with the constant `$rows` equal to `$size`, which is 1 to [`TILE`].
 macro_rules! with_tile {
@@ -177,7 +230,7 @@ macro_rules! with_tile {
     }};
 }
 
-/// The query rows of one key and value head within a task: position by position, the heads of the group side by side.
+/// Query rows of one key and value head within a task: position by position, the heads of the group side by side.
 #[derive(Clone, Copy)]
 struct HeadRows {
     /// Elements from one position to the next.
@@ -186,21 +239,56 @@ struct HeadRows {
     offset: usize,
     group: usize,
     head_dim: usize,
-    /// Of the first row.
+    /// Of the task's first row.
     position: usize,
+    /// The first of these rows within the task.
+    first: usize,
+    /// How many rows these are.
+    count: usize,
 }
 
 impl HeadRows {
+    /// Those of band `i`.
+    #[inline(always)]
+    fn band(self, i: usize) -> Self {
+        Self { first: i * BAND, count: BAND.min(self.count - i * BAND), ..self }
+    }
+
     /// Where query row `r` begins.
     #[inline(always)]
     fn start(self, r: usize) -> usize {
+        let r = self.first + r;
         r / self.group * self.row + self.offset + r % self.group * self.head_dim
     }
 
     /// How many keys of the block that begins at `key` row `r` may see.
     #[inline(always)]
     fn visible(self, r: usize, key: usize) -> usize {
-        (self.position + r / self.group + 1).saturating_sub(key).min(BLOCK)
+        (self.position + (self.first + r) / self.group + 1).saturating_sub(key).min(BLOCK)
+    }
+
+    /// As [`visible`](Self::visible) for each row of a tile.
+    #[inline(always)]
+    fn visible_to_tile<const R: usize>(self, first: usize, key: usize) -> [usize; R] {
+        let mut visible = [BLOCK; R];
+        if self.visible(first, key) < BLOCK {
+            for r in 0..R {
+                visible[r] = self.visible(first + r, key);
+            }
+        }
+        visible
+    }
+
+    /// The first row that may see `key`.
+    #[inline(always)]
+    fn first_to_see(self, key: usize) -> usize {
+        (key.saturating_sub(self.position) * self.group).saturating_sub(self.first)
+    }
+
+    /// Of sixteen features.
+    #[inline(always)]
+    fn panels(self) -> usize {
+        self.head_dim / LANES
     }
 
     #[inline(always)]
@@ -209,94 +297,278 @@ impl HeadRows {
         simd: S,
         query: &[f32],
         elements: &[E],
-        sums: &mut Sums,
+        bands: &mut [Band],
         out: &mut [f32],
     ) {
-        let rows = query.len() / self.row * self.group;
-        self.pack(query, rows, &mut sums.queries);
-        let keys = self.position + rows.div_ceil(self.group);
+        let mut scores = [[[0.0; LANES]; WHOLE]; BAND];
+        for (i, band) in bands.iter_mut().enumerate() {
+            self.band(i).scale(simd, query, &mut band.queries);
+        }
+        let keys = self.position + self.count.div_ceil(self.group);
         for segment in (0..keys).step_by(SEGMENT) {
-            fault!(SegmentNotReset: (), else sums.segment[..rows].fill(Partial::EMPTY));
+            for (i, band) in bands.iter_mut().enumerate() {
+                let partials = if segment == 0 { &mut band.total } else { &mut band.segment };
+                fault!(SegmentNotReset: (), else partials.reset(self.band(i).count, self.panels()));
+            }
             for key in (segment..keys.min(segment + SEGMENT)).step_by(BLOCK) {
-                let block = &elements[2 * key * self.head_dim..][..2 * BLOCK * self.head_dim];
-                // A tile reads several panels side by side, which the hardware's own prefetching follows badly.
-                let ahead = 2 * (key + BLOCK) * self.head_dim;
-                if let Some(block) = elements.get(ahead..ahead + 2 * BLOCK * self.head_dim) {
-                    for byte in (0..size_of_val(block)).step_by(CACHE_LINE) {
-                        simd.prefetch(block, byte);
+                let (lines, _) = elements[2 * key * self.head_dim..].as_chunks();
+                let (keys, lines) = lines.split_at(BLOCK * self.panels());
+                let (values, next) = lines.split_at(BLOCK * self.panels());
+                if self.count <= TILE {
+                    // So few rows wait for memory, and the hardware's own prefetching follows panels side by side badly.
+                    let next = &next[..(2 * BLOCK * self.panels()).min(next.len())];
+                    for byte in (0..size_of_val(next)).step_by(CACHE_LINE) {
+                        simd.prefetch(next, byte);
                     }
                 }
-                let (keys, values) = block.split_at(BLOCK * self.head_dim);
-                self.block(simd, key, rows, keys.as_chunks().0, values.as_chunks().0, sums);
+                for (i, band) in bands.iter_mut().enumerate() {
+                    let block = Block { rows: self.band(i), key, keys, values };
+                    let partials = if segment == 0 { &mut band.total } else { &mut band.segment };
+                    block.add_to(simd, &band.queries, &mut scores, partials);
+                }
             }
-            for r in 0..rows {
-                if segment == 0 {
-                    sums.total[r] = sums.segment[r];
-                } else if self.position + r / self.group >= segment {
-                    merge(simd, &sums.segment[r], &mut sums.total[r], self.head_dim);
+            if segment > 0 {
+                for (i, band) in bands.iter_mut().enumerate() {
+                    self.band(i).merge(simd, segment, band);
                 }
             }
         }
-        for r in 0..rows {
-            let total = &sums.total[r];
-            let sum = simd.splat(simd.load(&total.sum).sum());
-            let out = &mut out[self.start(r)..][..self.head_dim];
-            for (values, out) in total.values.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        for (i, band) in bands.iter().enumerate() {
+            self.band(i).finish(simd, &band.total, out);
+        }
+    }
+
+    /// Multiplies the queries by `1 / sqrt(head_dim)`.
+    #[inline(always)]
+    fn scale<S: Simd>(self, simd: S, query: &[f32], scaled: &mut [[f32; LANES]]) {
+        let scale = simd.splat(1.0 / (self.head_dim as f32).sqrt());
+        for r in 0..self.count {
+            let (query, _) = query[self.start(r)..][..self.head_dim].as_chunks();
+            let scaled = &mut scaled[r * self.panels()..][..self.panels()];
+            for (query, scaled) in query.iter().zip(scaled) {
+                (simd.load(query) * scale).store(scaled);
+            }
+        }
+    }
+
+    /// Adds the sums of the segment that begins at key `segment` to the total, for those rows that see it.
+    #[inline(always)]
+    fn merge<S: Simd>(self, simd: S, segment: usize, band: &mut Band) {
+        let first = self.first_to_see(segment);
+        let (segment, total) = (&band.segment, &mut band.total);
+        let mut factors = [Partials::EMPTY.maxima; 2];
+        for i in first / LANES..self.count.div_ceil(LANES) {
+            let of_segment = simd.load(&segment.maxima[i]);
+            let of_total = simd.load(&total.maxima[i]);
+            let maximum = of_segment.max(of_total);
+            exp_of_at_most_89(simd, of_segment - maximum).store(&mut factors[0][i]);
+            exp_of_at_most_89(simd, of_total - maximum).store(&mut factors[1][i]);
+            maximum.store(&mut total.maxima[i]);
+        }
+        for r in first..self.count {
+            let [of_segment, of_total] = [&factors[0], &factors[1]];
+            let factors = [of_segment.as_flattened()[r], of_total.as_flattened()[r]];
+            add_scaled(simd, factors, &segment.sums[r], &mut total.sums[r]);
+            for i in r * self.panels()..(r + 1) * self.panels() {
+                add_scaled(simd, factors, &segment.values[i], &mut total.values[i]);
+            }
+        }
+    }
+
+    /// Divides the sums of values by those of probabilities.
+    #[inline(always)]
+    fn finish<S: Simd>(self, simd: S, total: &Partials, out: &mut [f32]) {
+        for r in 0..self.count {
+            let sum = simd.splat(simd.load(&total.sums[r]).sum());
+            let (out, _) = out[self.start(r)..][..self.head_dim].as_chunks_mut();
+            let values = &total.values[r * self.panels()..][..self.panels()];
+            for (values, out) in values.iter().zip(out) {
                 (simd.load(values) / sum).store(out);
             }
         }
     }
+}
 
-    /// Scales the queries and packs each tile's rows side by side.
-    #[inline(always)]
-    fn pack(self, query: &[f32], rows: usize, packed: &mut [f32]) {
-        let scale = 1.0 / (self.head_dim as f32).sqrt();
-        for first in (0..rows).step_by(TILE) {
-            let height = TILE.min(rows - first);
-            let packed = &mut packed[first * self.head_dim..][..height * self.head_dim];
-            for r in 0..height {
-                let query = &query[self.start(first + r)..][..self.head_dim];
-                for (to, query) in packed[r..].iter_mut().step_by(height).zip(query) {
-                    *to = *query * scale;
-                }
-            }
-        }
-    }
+/// `total = segment * factors[0] + total * factors[1]`.
+#[inline(always)]
+fn add_scaled<S: Simd>(
+    simd: S,
+    factors: [f32; 2],
+    segment: &[f32; LANES],
+    total: &mut [f32; LANES],
+) {
+    let [of_segment, of_total] = [simd.splat(factors[0]), simd.splat(factors[1])];
+    simd.load(segment).mul_add(of_segment, simd.load(total) * of_total).store(total);
+}
 
-    /// One block of keys for every tile of rows.
+/// A block of keys, their values, and a band of rows.
+#[derive(Clone, Copy)]
+struct Block<'a, E> {
+    rows: HeadRows,
+    /// Position of the first key.
+    key: usize,
+    keys: &'a [[E; LANES]],
+    values: &'a [[E; LANES]],
+}
+
+impl<E: InLines> Block<'_, E> {
+    /// Adds the block to the sums of those rows that see it.
     #[inline(always)]
-    fn block<S: Simd, E: InLines>(
+    fn add_to<S: Simd>(
         self,
         simd: S,
-        key: usize,
-        rows: usize,
-        keys: &[[E; LANES]],
-        values: &[[E; LANES]],
-        sums: &mut Sums,
+        queries: &[[f32; LANES]],
+        scores: &mut [Scores; BAND],
+        partials: &mut Partials,
     ) {
-        for first in (0..rows).step_by(TILE) {
-            let height = TILE.min(rows - first);
-            let queries = &sums.queries[first * self.head_dim..][..height * self.head_dim];
-            let partials = &mut sums.segment[first..][..height];
+        let first = self.rows.first_to_see(self.key) / TILE * TILE;
+        if first >= self.rows.count {
+            return;
+        }
+        let largest = self.score(simd, first, queries.as_flattened(), scores);
+        let factors = self.soften(simd, first, scores, &largest, partials);
+        self.add_values(simd, first, scores, factors.as_flattened(), &mut partials.values);
+    }
+
+    /// Writes `query[r] . key[j]` to `scores[r]`; the largest score of each row.
+    #[inline(always)]
+    fn score<S: Simd>(
+        self,
+        simd: S,
+        first: usize,
+        queries: &[f32],
+        scores: &mut [Scores; BAND],
+    ) -> OfRows {
+        let head_dim = self.rows.head_dim;
+        let mut largest = Partials::EMPTY.maxima;
+        for first in (first..self.rows.count).step_by(TILE) {
+            let height = TILE.min(self.rows.count - first);
+            let queries = &queries[first * head_dim..][..height * head_dim];
+            let scores = &mut scores[first..][..height];
+            let largest = &mut largest.as_flattened_mut()[first..][..height];
             with_tile!(height, R => {
-                let mut visible = [0; R];
+                let visible = self.rows.visible_to_tile::<R>(first, self.key);
+                let scores = scores.first_chunk_mut::<R>().expect("the tile's rows");
+                let mut tile: [&[f32]; R] = [&[]; R];
                 for r in 0..R {
-                    visible[r] = self.visible(first + r, key);
+                    tile[r] = &queries[r * head_dim..][..head_dim];
                 }
-                if visible[R - 1] > 0 {
-                    let (queries, _) = queries.as_chunks::<R>();
-                    let mut scores = [[0.0; BLOCK]; R];
-                    score(simd, queries, keys, &mut scores);
-                    for r in 0..R {
-                        if visible[r] > 0 {
-                            soften(simd, &mut scores[r], visible[r], self.head_dim, &mut partials[r]);
-                        }
-                    }
-                    add_values(simd, &scores, &visible, values, partials);
+                score_tile(simd, tile, self.keys, visible[R - 1].div_ceil(LANES), scores);
+                for r in 0..R {
+                    largest[r] = mask(simd, &mut scores[r], visible[r]);
                 }
             });
         }
+        largest
     }
+
+    /// Turns scores into `exp(score - maximum)` and brings the sums of these to the new maximum; by what the sums of values are to be
+    /// multiplied.
+    #[inline(always)]
+    fn soften<S: Simd>(
+        self,
+        simd: S,
+        first: usize,
+        scores: &mut [Scores; BAND],
+        largest: &OfRows,
+        partials: &mut Partials,
+    ) -> OfRows {
+        let mut factors = Partials::EMPTY.maxima;
+        // Where the maximum stays, the factor is exactly 1.
+        for i in first / LANES..self.rows.count.div_ceil(LANES) {
+            let old = simd.load(&partials.maxima[i]);
+            let new = simd.load(&largest[i]).max(old);
+            exp_of_at_most_89(simd, old - new).store(&mut factors[i]);
+            new.store(&mut partials.maxima[i]);
+        }
+        let is_whole = self.rows.visible(first, self.key) == BLOCK;
+        for r in first..self.rows.count {
+            let maximum = simd.splat(partials.maxima.as_flattened()[r]);
+            let sum = simd.load(&partials.sums[r]) * simd.splat(factors.as_flattened()[r]);
+            let scores = &mut scores[r];
+            // A loop of known length is unrolled.
+            let sum = if is_whole {
+                soften(simd, scores, maximum, sum)
+            } else {
+                let panels = self.rows.visible(r, self.key).div_ceil(LANES);
+                soften(simd, &mut scores[..panels], maximum, sum)
+            };
+            sum.store(&mut partials.sums[r]);
+        }
+        factors
+    }
+
+    /// Multiplies the sums of values by `factors` and adds `probability[r][j] * value[j]` for the keys that row `r` may see.
+    #[inline(always)]
+    fn add_values<S: Simd>(
+        self,
+        simd: S,
+        first: usize,
+        probabilities: &[Scores; BAND],
+        factors: &[f32],
+        sums: &mut [[f32; LANES]],
+    ) {
+        let panels = self.rows.panels();
+        for first in (first..self.rows.count).step_by(TILE) {
+            let height = TILE.min(self.rows.count - first);
+            let probabilities = &probabilities[first..][..height];
+            let factors = &factors[first..][..height];
+            let sums = &mut sums[first * panels..][..height * panels];
+            with_tile!(height, R => {
+                let mut tile: [&[f32]; R] = [&[]; R];
+                for r in 0..R {
+                    tile[r] = probabilities[r].as_flattened();
+                }
+                let tile = ValueTile {
+                    probabilities: tile,
+                    visible: self.rows.visible_to_tile(first, self.key),
+                    factors: factors.first_chunk::<R>().expect("the tile's rows"),
+                };
+                tile.add_to(simd, self.values, sums);
+            });
+        }
+    }
+}
+
+/// Of one row and a block of keys.
+type Scores = [[f32; LANES]; WHOLE];
+
+/// The panels of a block of keys.
+const WHOLE: usize = BLOCK / LANES;
+
+/// Writes -infinity for the keys of a panel that are not visible; the largest score.
+#[inline(always)]
+fn mask<S: Simd>(simd: S, scores: &mut Scores, visible: usize) -> f32 {
+    let panels = visible.div_ceil(LANES);
+    if visible < BLOCK {
+        scores.as_flattened_mut()[visible..panels * LANES].fill(f32::NEG_INFINITY);
+    }
+    if panels == WHOLE { largest(simd, scores) } else { largest(simd, &scores[..panels]) }
+}
+
+#[inline(always)]
+fn largest<S: Simd>(simd: S, scores: &[[f32; LANES]]) -> f32 {
+    let mut largest = simd.splat(f32::NEG_INFINITY);
+    for scores in scores {
+        largest = simd.load(scores).max(largest);
+    }
+    largest.largest()
+}
+
+/// Turns scores into `exp(score - maximum)`; `sum` with these added.
+#[inline(always)]
+fn soften<S: Simd>(
+    simd: S,
+    scores: &mut [[f32; LANES]],
+    maximum: S::Lanes,
+    mut sum: S::Lanes,
+) -> S::Lanes {
+    for scores in scores {
+        let probabilities = exp_of_at_most_89(simd, simd.load(scores) - maximum);
+        probabilities.store(scores);
+        sum = sum + probabilities;
+    }
+    sum
 }
 
 /// Whether the registers hold the sums of a tile's rows times four panels.
@@ -305,164 +577,133 @@ fn is_wide<S: Simd>() -> bool {
     S::REGISTERS == Registers::Many
 }
 
-/// `scores[r][j] = query[r] . key[j]` for a block of keys.
+/// The scores of the first `panels` panels of keys.
 #[inline(always)]
-fn score<S: Simd, E: InLines, const R: usize>(
+fn score_tile<S: Simd, E: InLines, const R: usize>(
     simd: S,
-    queries: &[[f32; R]],
+    queries: [&[f32]; R],
     keys: &[[E; LANES]],
-    scores: &mut [[f32; BLOCK]; R],
+    panels: usize,
+    scores: &mut [Scores; R],
 ) {
+    let mut panel = 0;
     if is_wide::<S>() {
-        score_panels::<S, E, R, 4>(simd, queries, keys, scores);
-    } else if R < 4 {
-        score_panels::<S, E, R, 2>(simd, queries, keys, scores);
-    } else {
-        score_panels::<S, E, R, 1>(simd, queries, keys, scores);
+        while panel + 4 <= panels {
+            score_panels::<S, E, R, 4>(simd, queries, keys, panel, scores);
+            panel += 4;
+        }
+    }
+    if is_wide::<S>() || R < 4 {
+        while panel + 2 <= panels {
+            score_panels::<S, E, R, 2>(simd, queries, keys, panel, scores);
+            panel += 2;
+        }
+    }
+    while panel < panels {
+        score_panels::<S, E, R, 1>(simd, queries, keys, panel, scores);
+        panel += 1;
     }
 }
 
 #[inline(always)]
 fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
     simd: S,
-    queries: &[[f32; R]],
+    queries: [&[f32]; R],
     keys: &[[E; LANES]],
-    scores: &mut [[f32; BLOCK]; R],
-) {
-    let head_dim = queries.len();
-    for first in (0..BLOCK / LANES).step_by(N) {
-        let mut panels: [&[[E; LANES]]; N] = [&[]; N];
-        for n in 0..N {
-            panels[n] = &keys[(first + n) * head_dim..][..head_dim];
-        }
-        let mut sums = [[simd.splat(0.0); N]; R];
-        chain(simd, 0..head_dim, SideBySide(queries), Lines(panels), &mut sums);
-        for r in 0..R {
-            let (scores, _) = scores[r].as_chunks_mut::<LANES>();
-            for n in 0..N {
-                sums[r][n].store(&mut scores[first + n]);
-            }
-        }
-    }
-}
-
-/// Turns a row's scores into `exp(score - maximum)`, those of keys it may not see into 0, and brings its sums to the new
-/// maximum.
-#[inline(always)]
-fn soften<S: Simd>(
-    simd: S,
-    scores: &mut [f32; BLOCK],
-    visible: usize,
-    head_dim: usize,
-    partial: &mut Partial,
-) {
-    scores[visible..].fill(f32::NEG_INFINITY);
-    let (scores, _) = scores.as_chunks_mut::<LANES>();
-    let (first, second) = (simd.load(&scores[0]), simd.load(&scores[1]));
-    let (third, fourth) = (simd.load(&scores[2]), simd.load(&scores[3]));
-    let largest = first.max(second).max(third.max(fourth)).largest();
-    let mut sum = simd.load(&partial.sum);
-    if largest > partial.maximum {
-        let factor = exp(simd, simd.splat(partial.maximum) - simd.splat(largest));
-        sum = sum * factor;
-        for values in partial.values[..head_dim].as_chunks_mut().0 {
-            (simd.load(values) * factor).store(values);
-        }
-        partial.maximum = largest;
-    }
-    let maximum = simd.splat(partial.maximum);
-    for scores in scores {
-        let probabilities = exp(simd, simd.load(scores) - maximum);
-        probabilities.store(scores);
-        sum = sum + probabilities;
-    }
-    sum.store(&mut partial.sum);
-}
-
-/// Adds `probability[r][j] * value[j]` over the keys that each row may see.
-#[inline(always)]
-fn add_values<S: Simd, E: InLines, const R: usize>(
-    simd: S,
-    probabilities: &[[f32; BLOCK]; R],
-    visible: &[usize; R],
-    values: &[[E; LANES]],
-    partials: &mut [Partial],
-) {
-    let panels = values.len() / BLOCK;
-    // Rows come in order of position, so the first sees the fewest.
-    let common = visible[0];
-    let mut panel = 0;
-    if is_wide::<S>() {
-        while panel + 4 <= panels {
-            add_value_panels::<S, E, R, 4>(simd, common, probabilities, values, panel, partials);
-            panel += 4;
-        }
-    } else if R < 4 {
-        while panel + 2 <= panels {
-            add_value_panels::<S, E, R, 2>(simd, common, probabilities, values, panel, partials);
-            panel += 2;
-        }
-    }
-    while panel < panels {
-        add_value_panels::<S, E, R, 1>(simd, common, probabilities, values, panel, partials);
-        panel += 1;
-    }
-    for r in 0..R {
-        if visible[r] > common {
-            let (row, _) = probabilities[r][common..visible[r]].as_chunks::<1>();
-            for panel in 0..panels {
-                let values = &values[panel * BLOCK + common..][..row.len()];
-                let (sums, _) = partials[r].values.as_chunks_mut::<LANES>();
-                let mut sum = [[simd.load(&sums[panel])]];
-                chain(simd, 0..row.len(), SideBySide(row), Lines([values]), &mut sum);
-                sum[0][0].store(&mut sums[panel]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn add_value_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
-    simd: S,
-    depth: usize,
-    probabilities: &[[f32; BLOCK]; R],
-    values: &[[E; LANES]],
     first: usize,
-    partials: &mut [Partial],
+    scores: &mut [Scores; R],
 ) {
+    let head_dim = queries[0].len();
     let mut panels: [&[[E; LANES]]; N] = [&[]; N];
     for n in 0..N {
-        panels[n] = &values[(first + n) * BLOCK..][..BLOCK];
+        panels[n] = &keys[(first + n) * head_dim..][..head_dim];
     }
     let mut sums = [[simd.splat(0.0); N]; R];
+    chain(simd, 0..head_dim, queries, Lines(panels), &mut sums);
     for r in 0..R {
-        let (values, _) = partials[r].values.as_chunks::<LANES>();
+        let scores = &mut scores[r][first..][..N];
         for n in 0..N {
-            sums[r][n] = simd.load(&values[first + n]);
-        }
-    }
-    chain(simd, 0..depth, OneByOne(probabilities), Lines(panels), &mut sums);
-    for r in 0..R {
-        let (values, _) = partials[r].values.as_chunks_mut::<LANES>();
-        for n in 0..N {
-            sums[r][n].store(&mut values[first + n]);
+            sums[r][n].store(&mut scores[n]);
         }
     }
 }
 
-/// Adds a segment's sums to the total.
-#[inline(always)]
-fn merge<S: Simd>(simd: S, segment: &Partial, total: &mut Partial, head_dim: usize) {
-    let (of_segment, of_total) = (simd.splat(segment.maximum), simd.splat(total.maximum));
-    let maximum = of_segment.max(of_total);
-    let segment_factor = exp(simd, of_segment - maximum);
-    let total_factor = exp(simd, of_total - maximum);
-    let (values, _) = total.values[..head_dim].as_chunks_mut();
-    for (value, segment) in values.iter_mut().zip(segment.values.as_chunks().0) {
-        simd.load(segment).mul_add(segment_factor, simd.load(value) * total_factor).store(value);
+/// What a tile of rows adds to its sums of values.
+#[derive(Clone, Copy)]
+struct ValueTile<'a, const R: usize> {
+    probabilities: [&'a [f32]; R],
+    /// How many keys each row may see.
+    visible: [usize; R],
+    factors: &'a [f32; R],
+}
+
+impl<const R: usize> ValueTile<'_, R> {
+    #[inline(always)]
+    fn add_to<S: Simd, E: InLines>(
+        self,
+        simd: S,
+        values: &[[E; LANES]],
+        sums: &mut [[f32; LANES]],
+    ) {
+        let panels = values.len() / BLOCK;
+        let mut panel = 0;
+        if is_wide::<S>() {
+            while panel + 4 <= panels {
+                self.add_panels::<S, E, 4>(simd, values, panel, sums);
+                panel += 4;
+            }
+        } else if R < 4 {
+            while panel + 2 <= panels {
+                self.add_panels::<S, E, 2>(simd, values, panel, sums);
+                panel += 2;
+            }
+        }
+        while panel < panels {
+            self.add_panels::<S, E, 1>(simd, values, panel, sums);
+            panel += 1;
+        }
     }
-    simd.load(&segment.sum)
-        .mul_add(segment_factor, simd.load(&total.sum) * total_factor)
-        .store(&mut total.sum);
-    total.maximum = maximum.to_array()[0];
+
+    #[inline(always)]
+    fn add_panels<S: Simd, E: InLines, const N: usize>(
+        self,
+        simd: S,
+        values: &[[E; LANES]],
+        first: usize,
+        sums: &mut [[f32; LANES]],
+    ) {
+        let stride = values.len() / BLOCK;
+        let mut panels: [&[[E; LANES]]; N] = [&[]; N];
+        for n in 0..N {
+            panels[n] = &values[(first + n) * BLOCK..][..BLOCK];
+        }
+        let mut tile = [[simd.splat(0.0); N]; R];
+        for r in 0..R {
+            let factor = simd.splat(self.factors[r]);
+            let sums = &sums[r * stride + first..][..N];
+            for n in 0..N {
+                tile[r][n] = simd.load(&sums[n]) * factor;
+            }
+        }
+        // Rows come in order of position, so the first sees the fewest.
+        let (fewest, most) = (self.visible[0], self.visible[R - 1]);
+        chain(simd, 0..fewest, self.probabilities, Lines(panels), &mut tile);
+        for k in fewest..most {
+            let lines = Lines(panels).line(simd, k);
+            for r in 0..R {
+                if self.visible[r] > k {
+                    let probability = simd.splat(self.probabilities[r][k]);
+                    for n in 0..N {
+                        tile[r][n] = probability.mul_add(lines[n], tile[r][n]);
+                    }
+                }
+            }
+        }
+        for r in 0..R {
+            let sums = &mut sums[r * stride + first..][..N];
+            for n in 0..N {
+                tile[r][n].store(&mut sums[n]);
+            }
+        }
+    }
 }

@@ -16,12 +16,18 @@ const COEFFICIENTS: [f32; 8] =
 /// it infinite; NaN stays NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
+    // Beyond this limit the result is infinite; the order of operands lets NaN pass.
+    exp_of_at_most_89(simd, simd.splat(89.0).min(x))
+}
+
+/// As [`exp`], one operation faster, for lanes that are at most 89.
+#[inline(always)]
+pub fn exp_of_at_most_89<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
     /// Adding 1.5 * 2^23 leaves no fraction bits: the sum is rounded to an integer.
     const ROUND: f32 = 12_582_912.0;
 
-    // Beyond these limits the result is 0 or infinite; the order of operands lets NaN pass.
+    // Beyond this limit the result is 0; the order of operands lets NaN pass.
     let x = simd.splat(-105.0).max(x);
-    let x = simd.splat(89.0).min(x);
     let round = simd.splat(ROUND);
     let power = x.mul_add(simd.splat(std::f32::consts::LOG2_E), round) - round;
     let r = power.mul_add(simd.splat(-LN_2[0]), x);

@@ -1,5 +1,18 @@
 use std::sync::{Mutex, PoisonError};
 
+use crate::linear::{brain_floats, chains, integers};
+use crate::ops::attention;
+
+/// Frees the working buffers that calls of [`linear`](crate::ops::linear()) and [`attention`](crate::ops::attention()) have left to
+/// later ones, such as after a long prompt.
+pub fn free_buffers() {
+    chains::PACKED.clear();
+    integers::QUANTISED.clear();
+    brain_floats::ROUNDED.clear();
+    brain_floats::SINGLES.clear();
+    attention::BUFFERS.clear();
+}
+
 /// Memory that calls leave to later ones, so that a call neither asks the system for it nor clears it: as many buffers as were ever in
 /// use at once, each as long as it ever was.
 pub struct Buffers<T>(Mutex<Vec<Vec<T>>>);

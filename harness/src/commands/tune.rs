@@ -158,7 +158,7 @@ fn text(profile: &ProfileFile, arguments: &TuneArguments) -> String {
     let rows = [header].into_iter().chain(knobs.iter().map(knob_row));
     let mut text = table(&rows.collect::<Vec<_>>());
     if !cases.is_empty() {
-        let header = ["case", "default", "tuned", "gain"].map(String::from);
+        let header = ["case", "default", "tuned", "gain", ""].map(String::from);
         let rows = [header].into_iter().chain(cases.iter().map(case_row));
         text += "\n";
         text += &table(&rows.collect::<Vec<_>>());
@@ -196,8 +196,15 @@ fn knob_row(finding: &KnobFinding) -> [String; 5] {
     ]
 }
 
-fn case_row(case: &CaseFinding) -> [String; 4] {
-    [case.id.to_string(), time(case.default_seconds), time(case.tuned_seconds), gain(case.ratio)]
+fn case_row(case: &CaseFinding) -> [String; 5] {
+    let remark = if case.ratio.low > 1.0 { "slower" } else { "" };
+    [
+        case.id.to_string(),
+        time(case.default_seconds),
+        time(case.tuned_seconds),
+        gain(case.ratio),
+        remark.to_string(),
+    ]
 }
 
 /// By how much more is done in the same time, with its interval.

@@ -17,11 +17,13 @@ mod merge;
 mod quantize;
 mod report;
 mod time;
+mod tune;
 mod versus;
 
 mod checkpoint;
 mod exhaustive;
 mod output;
+mod profile;
 mod progress;
 mod settings;
 mod tokens;
@@ -53,6 +55,7 @@ pub enum Command {
     Versus(versus::VersusArguments),
     Time(time::TimeArguments),
     Ab(ab::AbArguments),
+    Tune(tune::TuneArguments),
 }
 
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -72,5 +75,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Versus(arguments) => versus::run(arguments),
         Command::Time(arguments) => time::run(arguments),
         Command::Ab(arguments) => ab::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
     }
 }

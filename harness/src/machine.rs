@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
+pub use lfm2_kernels::tuning::Cache;
+use lfm2_kernels::tuning::caches;
 use serde::{Deserialize, Serialize};
 
 /// A machine.
@@ -32,19 +34,6 @@ pub struct Machine {
     pub governor: Option<String>,
     /// Features of the CPU that matter to the kernels, or may to later ones.
     pub features: Vec<Feature>,
-}
-
-/// One cache.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cache {
-    /// 1 is nearest to the core.
-    pub level: u32,
-    /// What it holds, as Linux names it: `Data`, `Instruction` or `Unified`.
-    pub kind: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Hardware threads that share it.
-    pub shared_by: usize,
 }
 
 /// Something that a CPU may have.
@@ -73,7 +62,7 @@ impl Machine {
             architecture: std::env::consts::ARCH.to_string(),
             cores: cores(Path::new("/sys/devices/system/cpu")),
             threads: thread::available_parallelism().map_or(1, Into::into),
-            caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),
+            caches: caches(),
             memory_bytes: memory(),
             kernel: word(Path::new("/proc/sys/kernel/osrelease")),
             governor: word(Path::new("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
@@ -151,50 +140,9 @@ fn cores(folder: &Path) -> Option<usize> {
     (!cores.is_empty()).then_some(cores.len())
 }
 
-fn caches(folder: &Path) -> Vec<Cache> {
-    let indices = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut caches: Vec<_> = indices.filter_map(|index| cache(&index.path())).collect();
-    caches.sort_by(|a, b| (a.level, &a.kind).cmp(&(b.level, &b.kind)));
-    caches
-}
-
 /// What a file of the system says.
 fn word(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_string())
-}
-
-fn cache(folder: &Path) -> Option<Cache> {
-    let read = |name| word(&folder.join(name));
-    Some(Cache {
-        level: read("level")?.parse().ok()?,
-        kind: read("type")?,
-        bytes: size(&read("size")?)?,
-        shared_by: read("shared_cpu_list").map_or(1, |list| list_length(&list)),
-    })
-}
-
-/// Bytes, of a size such as `48K`.
-fn size(text: &str) -> Option<u64> {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = text[..text.len() - unit.len()].parse().ok()?;
-    let shift = match unit {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift)
-}
-
-/// How many numbers a list such as `0-3,8` holds; at least one.
-fn list_length(list: &str) -> usize {
-    let length = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        Some(last.checked_sub(first)? + 1)
-    };
-    list.split(',').filter_map(length).sum::<usize>().max(1)
 }
 
 fn memory() -> Option<u64> {
@@ -242,16 +190,5 @@ mod tests {
         let arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n";
         assert_eq!(cpu_name(arm).as_deref(), Some("implementer 0x41, part 0xd40"));
         assert_eq!(cpu_name(""), None);
-    }
-
-    #[test]
-    fn sizes_and_lists_are_read() {
-        assert_eq!(size("48K"), Some(48 << 10));
-        assert_eq!(size("32M"), Some(32 << 20));
-        assert_eq!(size("7"), Some(7));
-        assert_eq!(size("lots"), None);
-        assert_eq!(list_length("0"), 1);
-        assert_eq!(list_length("0-3,8"), 5);
-        assert_eq!(list_length("nonsense"), 1);
     }
 }

@@ -38,7 +38,7 @@ use serde::Serialize;
 
 mod estimate;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 
 pub use estimate::Estimate;
 
@@ -107,15 +107,24 @@ impl Block {
 
     /// By how much twins differ, in logarithms.
     fn disturbance(&self) -> f64 {
-        let difference = |[first, second]: [f64; 2]| (first / second).ln().abs();
-        [self.base, self.head, self.control].map(difference).into_iter().fold(0.0, f64::max)
+        let differences = [self.base, self.head, self.control].map(difference_of_twins);
+        differences.into_iter().fold(0.0, f64::max)
     }
 
     /// The logarithm of the paired ratio of what `arm` took to what the base took.
     fn log_ratio(&self, arm: [f64; 2]) -> f64 {
-        let log = |[first, second]: [f64; 2]| f64::midpoint(first.ln(), second.ln());
-        log(arm) - log(self.base)
+        log_of_twins(arm) - log_of_twins(self.base)
     }
+}
+
+/// By how much two times differ that should be equal, in logarithms.
+pub(crate) fn difference_of_twins([first, second]: [f64; 2]) -> f64 {
+    (first / second).ln().abs()
+}
+
+/// The logarithm of the geometric mean of two times.
+pub(crate) fn log_of_twins([first, second]: [f64; 2]) -> f64 {
+    f64::midpoint(first.ln(), second.ln())
 }
 
 /// How much is measured.
@@ -213,8 +222,13 @@ impl Finding {
 
 /// Those that count.
 fn calm(blocks: &[Block]) -> Vec<Block> {
+    calmer(blocks, Block::disturbance)
+}
+
+/// The half that is disturbed least, but at least [`LEAST_BLOCKS`].
+pub(crate) fn calmer<B: Clone>(blocks: &[B], disturbance: impl Fn(&B) -> f64) -> Vec<B> {
     let mut calm = blocks.to_vec();
-    calm.sort_by(|a, b| a.disturbance().total_cmp(&b.disturbance()));
+    calm.sort_by(|a, b| disturbance(a).total_cmp(&disturbance(b)));
     calm.truncate(LEAST_BLOCKS.max(blocks.len().div_ceil(2)));
     calm
 }

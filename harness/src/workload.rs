@@ -19,6 +19,7 @@ mod value;
 pub use last::Last;
 pub use stored::{Stored, Weights, buffer, matrices, values};
 pub use value::Value;
+pub(crate) use value::runs_within;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::huge_pages;
 use crate::simd::Storable;
+use crate::tuning::Knob;
 
 /// Bytes of a line, which is also what one prefetch brings.
 pub const CACHE_LINE: usize = 64;
@@ -23,7 +24,7 @@ impl<E: Storable> Aligned<E> {
 
     /// As [`zeroed`](Self::zeroed), for what is written from end to end and then kept: in huge pages if it fills one.
     pub fn zeroed_to_fill(length: usize) -> Self {
-        if length * E::BYTES < huge_pages::BYTES {
+        if length * E::BYTES < huge_pages::BYTES || Knob::HugePages.get() == 0 {
             return Self::zeroed(length);
         }
         let mut buffer = Self::beginning_at(huge_pages::BYTES, length);

@@ -7,6 +7,7 @@
 //! - [`model`]: configuration, weights, state and the forward pass;
 //! - [`mod@format`]: checkpoint files;
 //! - [`threads`]: how work is shared;
+//! - [`tuning`]: what may be tuned to a CPU;
 //! - [`peak`]: what the CPU can do at most, for the benches.
 //!
 #![doc = include_str!("../CONTRACT.md")]
@@ -23,6 +24,7 @@ pub mod ops;
 pub mod peak;
 pub mod simd;
 pub mod threads;
+pub mod tuning;
 
 /// `$right`; with the feature `faults`, `$wrong` while that line is switched on.
 #[cfg(not(feature = "faults"))]

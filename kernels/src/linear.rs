@@ -17,5 +17,6 @@ pub(crate) mod tile;
 mod weight_format;
 
 pub use matrix::Matrix;
+pub(crate) use multiply::BLOCK_ROWS;
 pub use multiply::{linear, linear_each};
 pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};

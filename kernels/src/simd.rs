@@ -24,7 +24,7 @@ mod scalar;
 pub use scalar::Scalar;
 
 #[cfg(target_arch = "x86_64")]
-mod nearness;
+pub(crate) mod nearness;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
 
@@ -485,6 +485,18 @@ impl Isa {
         (without != self).then_some(without)
     }
 
+    /// The same, with what is tuned as it is now.
+    #[inline(always)]
+    pub(crate) fn tuned(self) -> Self {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(token) => Self::Avx2(token.tuned()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(token) => Self::Avx512(token.tuned()),
+            isa => isa,
+        }
+    }
+
     /// The name that [`FromStr`] accepts, one of [`ISA_NAMES`].
     pub fn name(self) -> &'static str {
         match self {
@@ -603,7 +615,7 @@ impl FromStr for Isa {
 macro_rules! dispatch_wrapped {
     ($isa:expr, $wrap:path, $simd:ident => $body:expr) => {{
         use $crate::simd::{Isa, dispatch_wrapped};
-        match $isa {
+        match Isa::tuned($isa) {
             Isa::Scalar(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
@@ -625,7 +637,7 @@ pub(crate) use dispatch_wrapped;
 macro_rules! dispatch_dots_wrapped {
     ($isa:expr, $wrap:path, $dots:ident => $body:expr) => {{
         use $crate::simd::{Isa, dispatch_dots_wrapped};
-        match $isa {
+        match Isa::tuned($isa) {
             Isa::Scalar(token) => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(token) => match token.vnni() {
@@ -656,7 +668,7 @@ pub(crate) use dispatch_dots_wrapped;
 macro_rules! dispatch_brain_dots_wrapped {
     ($isa:expr, $wrap:path, $dots:ident => $body:expr) => {{
         use $crate::simd::{Isa, dispatch_brain_dots_wrapped};
-        match $isa {
+        match Isa::tuned($isa) {
             Isa::Scalar(token) => dispatch_brain_dots_wrapped!(@ $wrap, token, $dots => $body),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(token) if let Some(bf16) = token.bf16() => {

@@ -15,6 +15,7 @@ use scopeguard::defer;
 
 use crate::fault;
 use crate::simd::LANES;
+use crate::tuning::Knob;
 
 /// Runs `work` on a thread of the current pool while the others stay awake: what it shares is then taken up in a microsecond. A thread of
 /// rayon's sleeps after some tens of microseconds without work, and to be woken takes as long as a small matrix.
@@ -236,8 +237,7 @@ impl<'b, T: Send> Parts<'_, 'b, T> {
 
 /// How many rows of `row_length` make a run worth handing to another thread in an op that does a few operations per element.
 pub(crate) fn rows_worth_sharing(row_length: usize) -> usize {
-    const ELEMENTS: usize = 16 * 1024;
-    ELEMENTS.div_ceil(row_length.max(1))
+    Knob::SharedElements.get().div_ceil(row_length.max(1))
 }
 
 #[cfg(test)]

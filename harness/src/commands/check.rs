@@ -23,6 +23,7 @@ use self::matrix::Matrix;
 use self::summary::{Results, Summary, error_fraction, remarks, text};
 use super::exhaustive::{self, ExhaustiveArguments};
 use super::output::{OutputFile, counted, print, print_json};
+use super::profile::ProfileArguments;
 use super::settings::chosen_isas;
 use super::{FAILED, Failure, progress};
 
@@ -91,6 +92,9 @@ pub struct CheckArguments {
     bless: bool,
 
     #[command(flatten)]
+    profile: ProfileArguments,
+
+    #[command(flatten)]
     exhaustive: ExhaustiveArguments,
 }
 
@@ -107,6 +111,7 @@ pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
     let isas = chosen_isas(&arguments.isa);
     let cases = arguments.cases();
     if arguments.exhaustive.asked {
+        arguments.profile.install()?;
         return exhaustive::run(&arguments.exhaustive, &isas, arguments.json);
     }
     if arguments.list {
@@ -121,6 +126,7 @@ pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
     if let Some(status) = witness::supervise(FAILED) {
         return Ok(status);
     }
+    arguments.profile.install()?;
     if let Some(line) = &arguments.repro {
         return run_again(line);
     }

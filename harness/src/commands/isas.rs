@@ -1,18 +1,24 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lfm2_harness::machine::Machine;
 use lfm2_kernels::Isa;
 use lfm2_kernels::simd::ISA_NAMES;
+use lfm2_kernels::tuning::Knob;
 use serde::Serialize;
 
 use super::Failure;
 use super::output::{bytes, counted, print, print_json, table};
+use super::profile::ProfileArguments;
 
-/// Shows what this CPU has: instruction sets, cores, caches, memory
+/// Shows what this CPU has: instruction sets, cores, caches, memory; and which profile applies
 ///
 /// Everything else runs on the best instruction set unless `--isa` names another.
 #[derive(clap::Args)]
 pub struct IsasArguments {
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -23,6 +29,10 @@ struct Report {
     isas: Vec<IsaReport>,
     best: &'static str,
     machine: Machine,
+    /// The file of the profile that applies; `None` for the defaults.
+    profile: Option<PathBuf>,
+    /// The values in force.
+    knobs: BTreeMap<&'static str, usize>,
 }
 
 #[derive(Serialize)]
@@ -34,10 +44,14 @@ struct IsaReport {
 pub fn run(arguments: IsasArguments) -> Result<ExitCode, Failure> {
     let available = Isa::available();
     let isa = |name| IsaReport { name, available: available.iter().any(|isa| isa.name() == name) };
+    let machine = Machine::detect();
+    let applied = arguments.profile.applied(&machine)?;
     let report = Report {
         isas: ISA_NAMES.map(isa).into(),
         best: Isa::best().name(),
-        machine: Machine::detect(),
+        machine,
+        knobs: Knob::ALL.map(|knob| (knob.name(), applied.profile.value(knob))).into(),
+        profile: applied.file,
     };
     match arguments.json {
         true => print_json(&report)?,
@@ -82,6 +96,18 @@ fn text(report: &Report) -> String {
         let names: Vec<_> = features.map(|feature| feature.name.as_str()).collect();
         if !names.is_empty() {
             row(name, names.join(" "));
+        }
+    }
+    let profile = match &report.profile {
+        Some(file) => file.display().to_string(),
+        None => "built-in defaults; lfm2 tune finds what is faster on this CPU".to_string(),
+    };
+    rows.push(["profile".to_string(), profile]);
+    for knob in Knob::ALL {
+        let value = report.knobs[knob.name()];
+        if value != knob.default_value() {
+            let default = knob.default_value();
+            rows.push([String::new(), format!("{knob} = {value}, by default {default}")]);
         }
     }
     table(&rows)

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 pub use lfm2_harness::report::text::{bytes, counted};
 
-pub use self::file::OutputFile;
+pub use self::file::{OutputFile, first_signal};
 use super::Failure;
 
 mod file;

@@ -10,6 +10,7 @@ use lfm2_kernels::model::{Config, LayerKind, Model, State};
 use lfm2_kernels::ops::CacheElement;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::profile::ProfileArguments;
 use super::{Failure, checkpoint};
 
 #[derive(clap::Args)]
@@ -21,6 +22,8 @@ pub struct Settings {
     isa: Option<Isa>,
     #[command(flatten)]
     threads: Threads,
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// How many tokens of the prompt a call takes, or `whole` for all in one call
     ///
     /// The result is the same for each.
@@ -136,8 +139,9 @@ impl Settings {
         self.isa.unwrap_or_else(Isa::best)
     }
 
-    /// The pool in which to run everything.
+    /// The pool in which to run everything, after the profile is put in force.
     pub fn pool(&self) -> Result<ThreadPool, Failure> {
+        self.profile.install()?;
         self.threads.pool()
     }
 

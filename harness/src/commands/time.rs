@@ -16,6 +16,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::output::{print, print_json, table};
+use super::profile::ProfileArguments;
 use super::settings::{Threads, chosen_isas};
 use super::{Failure, progress};
 
@@ -37,6 +38,8 @@ pub struct TimeArguments {
     choice: Choice,
     #[command(flatten)]
     threads: Threads,
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// For how long each case runs, such as 50ms; one that takes longer runs three times
     #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = duration)]
     each: Duration,
@@ -91,6 +94,7 @@ pub struct Timed {
 }
 
 pub fn run(arguments: TimeArguments) -> Result<ExitCode, Failure> {
+    arguments.profile.install()?;
     let times = arguments.threads.pool()?.install(|| enter(|| times(&arguments)))?;
     match arguments.json {
         true => print_json(&times)?,

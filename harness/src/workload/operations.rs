@@ -23,6 +23,13 @@ const CONV_LENGTH: usize = 3;
 const VOCABULARY: usize = 65536;
 const THETA: f64 = 1e6;
 
+/// Operations that need no more than rows, with so many.
+pub fn small_cases<'a>(isa: Isa, rows: usize) -> Vec<Case<'a>> {
+    let mut cases = Vec::new();
+    small::push(isa, rows, &mut cases);
+    cases
+}
+
 /// The rows of a prompt, and of a decoded token.
 pub const ROWS: [usize; 2] = [512, 1];
 
@@ -170,7 +177,8 @@ fn embedding_case(isa: Isa, stored: Stored, weights: &Weights) -> Case<'_> {
     }
 }
 
-fn linear_case(
+/// A linear layer of `[outputs, inputs]`.
+pub fn linear_case(
     isa: Isa,
     stored: Stored,
     [outputs, inputs]: [usize; 2],

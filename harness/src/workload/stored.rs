@@ -3,6 +3,7 @@ use std::rc::Rc;
 use lfm2_kernels::Aligned;
 use lfm2_kernels::linear::{Activations, Matrix, WeightFormat};
 use lfm2_kernels::model::{Synthetic, Tensors};
+use lfm2_kernels::tuning::Knob;
 
 use super::Last;
 use crate::ceiling::beyond_cache;
@@ -63,11 +64,16 @@ impl Stored {
 
 /// Copies of a random weight matrix, as many as are together beyond any cache.
 pub fn matrices(stored: Stored, outputs: usize, inputs: usize) -> Vec<Matrix> {
+    matrices_of(stored, [outputs, inputs], beyond_cache())
+}
+
+/// Copies of a random weight matrix that take so many bytes together, or more.
+fn matrices_of(stored: Stored, [outputs, inputs]: [usize; 2], least: usize) -> Vec<Matrix> {
     let Stored { format, activations } = stored;
     let source = Synthetic::new(1, format);
     let tensor = source.tensor("weight", &[outputs, inputs]).ok().flatten();
     let bytes = tensor.expect("synthetic weights have every tensor").bytes;
-    let copies = beyond_cache().div_ceil(bytes.len());
+    let copies = least.div_ceil(bytes.len());
     let matrix = || {
         let mut matrix = Matrix::from_le_bytes(format, outputs, inputs, &bytes);
         matrix.set_activations(activations);
@@ -77,13 +83,28 @@ pub fn matrices(stored: Stored, outputs: usize, inputs: usize) -> Vec<Matrix> {
 }
 
 /// The weights of the last shape that was asked for: cases of one shape follow each other.
-#[derive(Default)]
-pub struct Weights(Last<(Stored, [usize; 2]), Vec<Matrix>>);
+pub struct Weights {
+    last: Last<(Stored, [usize; 2], usize), Vec<Matrix>>,
+    /// Bytes that copies take together, at least.
+    least: usize,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self::of_bytes(beyond_cache())
+    }
+}
 
 impl Weights {
-    /// Copies of that matrix, as many as are together beyond any cache.
+    /// Such that the copies of a matrix take so many bytes together, or more.
+    pub fn of_bytes(least: usize) -> Self {
+        Self { last: Last::default(), least }
+    }
+
+    /// Copies of that matrix: by default as many as are together beyond any cache.
     pub fn get(&self, stored: Stored, shape: [usize; 2]) -> Rc<Vec<Matrix>> {
-        let [outputs, inputs] = shape;
-        self.0.get((stored, shape), || matrices(stored, outputs, inputs))
+        // Memory that is packed otherwise is other memory.
+        let key = (stored, shape, Knob::HugePages.get());
+        self.last.get(key, || matrices_of(stored, shape, self.least))
     }
 }

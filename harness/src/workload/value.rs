@@ -33,7 +33,7 @@ impl Value {
 }
 
 /// How many runs take as long as `wanted`, found by doubling; that warms everything up.
-fn runs_within(wanted: Duration, mut time: impl FnMut(u64) -> Duration) -> u64 {
+pub fn runs_within(wanted: Duration, mut time: impl FnMut(u64) -> Duration) -> u64 {
     let mut runs = 1;
     loop {
         let elapsed = time(runs);

@@ -15,6 +15,7 @@ use crate::fault;
 use crate::simd::slices::{read, write};
 use crate::simd::{BrainDots, Isa, LANES, Lanes, Simd, dispatch, dispatch_brain_dots};
 use crate::threads::{rows_worth_sharing, split_rows};
+use crate::tuning::Knob;
 
 /// Below this, 2^-55, a number counts as 0: then a product is 0 or a multiple of 2^-124, and no sum is subnormal. Instructions for brain floats
 /// would take such a sum for 0.
@@ -155,17 +156,11 @@ const PANELS: usize = 2;
 /// Panels that one row takes at once: a single chain would wait for each instruction.
 const ROW_PANELS: usize = PANELS;
 
-/// Cuts that all rows take at once: with [`BLOCK_ROWS`] rows they fill half of a second-level cache of 1 MiB.
-const CUTS: usize = 6;
-
 /// Pairs of inputs with which a little of what is read next is asked for.
 const STEP: usize = 8;
 
 /// Bytes of a strip's pair.
 const PAIR_BYTES: usize = size_of::<<bf16 as Weight>::Strip>();
-
-/// Bytes that one row asks for before it reads them.
-const READ_AHEAD: usize = 12 * 1024;
 
 /// Sums of a block's rows between two cuts: they stay close together, where the rows of an output are far apart.
 type Sums = [[[f32; LANES]; PANELS]; BLOCK_ROWS];
@@ -227,17 +222,24 @@ impl Pairs<'_> {
 
     #[inline(always)]
     fn one_row<D: BrainDots>(&self, dots: D, first_panel: usize, out: &mut [f32]) {
+        let ahead = Knob::BrainAhead.get();
         let tiles = (first_panel..).step_by(ROW_PANELS).zip(out.chunks_mut(ROW_PANELS * LANES));
         for (panel, out) in tiles {
             match out.len().div_ceil(LANES) {
-                ROW_PANELS => self.row_panels::<D, ROW_PANELS>(dots, panel, out),
-                _ => self.row_panels::<D, 1>(dots, panel, out),
+                ROW_PANELS => self.row_panels::<D, ROW_PANELS>(dots, panel, ahead, out),
+                _ => self.row_panels::<D, 1>(dots, panel, ahead, out),
             }
         }
     }
 
     #[inline(always)]
-    fn row_panels<D: BrainDots, const N: usize>(&self, dots: D, panel: usize, out: &mut [f32]) {
+    fn row_panels<D: BrainDots, const N: usize>(
+        &self,
+        dots: D,
+        panel: usize,
+        ahead: usize,
+        out: &mut [f32],
+    ) {
         let simd = dots.simd();
         let mut totals = [simd.splat(0.0); N];
         for cut in 0..self.cuts {
@@ -247,7 +249,7 @@ impl Pairs<'_> {
             let mut sums = [[simd.splat(0.0); N]; 1];
             for pair in 0..strips.len() {
                 for line in (0..PAIR_BYTES).step_by(CACHE_LINE) {
-                    simd.prefetch(strips, pair * PAIR_BYTES + READ_AHEAD + line);
+                    simd.prefetch(strips, pair * PAIR_BYTES + ahead + line);
                 }
                 chain(dots, pair..pair + 1, row, panels, &mut sums);
             }
@@ -270,8 +272,9 @@ impl Pairs<'_> {
     ) {
         let panels = out[0].len().div_ceil(LANES);
         let mut sums = [[[0.0; LANES]; PANELS]; BLOCK_ROWS];
-        for group in (0..self.cuts).step_by(CUTS) {
-            let end = self.cuts.min(group + CUTS);
+        let at_once = Knob::BrainCuts.get();
+        for group in (0..self.cuts).step_by(at_once) {
+            let end = self.cuts.min(group + at_once);
             for panel in (0..panels).step_by(PANELS) {
                 for cut in group..end {
                     let (next_panel, next_cut) =

@@ -12,13 +12,10 @@ use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
+use crate::tuning::Knob;
 
 /// Where a chain is cut: part of the numeric contract.
 pub const CUT: usize = 256;
-
-/// Cuts that are copied at once: with [`BLOCK_ROWS`](super::multiply::BLOCK_ROWS) rows they fill half of a second-level cache of 1 MiB. The sums of a tile go to
-/// memory between two cuts, and stay near while the cuts of one group follow each other.
-const CUTS: usize = 4;
 
 /// From one copied row to the next: not a power of two, so that rows do not compete for the same lines of the first-level cache.
 const STRIDE: usize = CUT + LANES;
@@ -193,10 +190,9 @@ pub fn multiply_elements<E: Weight>(
     x: &[f32],
     out: &mut [f32],
 ) {
-    /// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
-    const WORTH_WIDENING: usize = 16;
     let rows = out.len() / call.outputs;
-    if rows >= WORTH_WIDENING && weights.is_narrow() && call.isa.registers() == Registers::Few {
+    let may_be_widened = weights.is_narrow() && call.isa.registers() == Registers::Few;
+    if may_be_widened && rows >= Knob::WidenedRows.get() {
         multiply(call, &Widened(weights), x, out);
     } else {
         multiply(call, weights, x, out);
@@ -240,8 +236,9 @@ impl<P: Panels> Kernel for Chains<'_, P> {
             dispatch!(isa, simd => self.one_row(simd, isa, first_panel, out, buffer));
             return;
         }
-        PACKED.with(out.len() * CUTS, [0.0; STRIDE], |packed| {
-            self.many_rows(isa, first_panel, out, packed, buffer);
+        let cuts = Knob::ChainCuts.get();
+        PACKED.with(out.len() * cuts, [0.0; STRIDE], |packed| {
+            self.many_rows(isa, first_panel, out, packed, cuts, buffer);
         });
     }
 }
@@ -263,6 +260,7 @@ impl<P: Panels> Chains<'_, P> {
         let step = if P::IS_BUFFERED { CUT } else { self.inputs };
         // A strip of several panels is a straight line through memory, which is read fastest.
         let most = self.row_panels();
+        let ahead = ahead::<P>();
         for (tile, out) in out.chunks_mut(most * LANES).enumerate() {
             let first = first_panel + tile * most;
             let panels = first..first + out.len().div_ceil(LANES);
@@ -271,11 +269,13 @@ impl<P: Panels> Chains<'_, P> {
                 let weights = self.read(isa, panels.clone(), start..end, buffer);
                 let x = &self.x[start..end];
                 match *weights {
-                    [a, b, c, d] => row_tile::<S, P, 4>(simd, x, [a, b, c, d], start == 0, out),
-                    [a, b] => row_tile::<S, P, 2>(simd, x, [a, b], start == 0, out),
+                    [a, b, c, d] => {
+                        row_tile::<S, P, 4>(simd, x, [a, b, c, d], ahead, start == 0, out)
+                    }
+                    [a, b] => row_tile::<S, P, 2>(simd, x, [a, b], ahead, start == 0, out),
                     _ => {
                         for (weights, out) in weights.iter().zip(out.chunks_mut(LANES)) {
-                            row_tile::<S, P, 1>(simd, x, [*weights], start == 0, out);
+                            row_tile::<S, P, 1>(simd, x, [*weights], ahead, start == 0, out);
                         }
                     }
                 }
@@ -301,19 +301,21 @@ impl<P: Panels> Chains<'_, P> {
         taken
     }
 
-    /// Between two cuts each panel passes over all rows, which are copied to lie close.
+    /// Between two cuts each panel passes over all rows, of which `most` cuts at once are copied to lie close. The sums of a tile go to memory between
+    /// two cuts, and stay near while the cuts of one group follow each other.
     fn many_rows(
         &self,
         isa: Isa,
         first_panel: usize,
         out: &mut [&mut [f32]],
         packed: &mut [[f32; STRIDE]],
+        most: usize,
         buffer: &mut [StripOf<P>],
     ) {
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let tile_panels = panels_at_once::<P>(isa);
-        for group in (0..self.inputs).step_by(CUTS * CUT) {
-            let end = self.inputs.min(group + CUTS * CUT);
+        for group in (0..self.inputs).step_by(most * CUT) {
+            let end = self.inputs.min(group + most * CUT);
             let cut_from = |start: usize| start..end.min(start + CUT);
             let cuts = (group..end).step_by(CUT).map(cut_from);
             for (cut, packed) in cuts.clone().zip(packed.chunks_exact_mut(rows)) {
@@ -349,10 +351,12 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
     simd: S,
     x: &[f32],
     weights: [Panel<P::Weight>; N],
+    ahead: usize,
     is_first: bool,
     out: &mut [f32],
 ) {
-    let Ahead { step, bytes: ahead } = ahead::<P>();
+    // Narrow weights take more instructions a line: memory can be asked little by little.
+    let step = if P::Weight::STRIP == 1 { STEP } else { PAIR };
     let mut totals = [simd.splat(0.0); N];
     if !is_first {
         for n in 0..N {
@@ -384,21 +388,11 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
     }
 }
 
-/// What one row asks for before it reads it: memory answers in more than 100 ns, in which a core could read 4 KB and more.
-struct Ahead {
-    /// Inputs for which it asks at a time.
-    step: usize,
-    /// How far ahead, in bytes of all that is read side by side.
-    bytes: usize,
-}
-
-/// Narrow weights take more instructions a line: memory can be asked little by little.
-const fn ahead<P: Panels>() -> Ahead {
-    if P::Weight::STRIP == 1 {
-        Ahead { step: STEP, bytes: 6 * 1024 }
-    } else {
-        Ahead { step: PAIR, bytes: 12 * 1024 }
-    }
+/// How far ahead one row asks for what it will read, in bytes of all that is read side by side: memory answers in more than 100 ns, in which a core
+/// could read 4 KB and more.
+fn ahead<P: Panels>() -> usize {
+    let knob = if P::Weight::STRIP == 1 { Knob::WideAhead } else { Knob::NarrowAhead };
+    knob.get()
 }
 
 /// Asks for what a row will read some time after some inputs of a panel, in one of `strips` side by side.

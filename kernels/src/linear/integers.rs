@@ -14,6 +14,7 @@ use crate::simd::{
     Dots, Isa, LANES, Lanes, Registers, Simd, Words, WordsOf, dispatch, dispatch_dots,
 };
 use crate::threads::{rows_worth_sharing, split_rows};
+use crate::tuning::Knob;
 
 /// A row's activations are a number of these: a run, quantised.
 #[derive(Clone, Copy, Default)]
@@ -30,9 +31,6 @@ pub struct Activations {
 
 /// Runs of a panel that are unpacked at once: they stay in the first-level cache while all rows pass.
 const GROUP: usize = 16;
-
-/// Groups of runs that all rows take at once: they stay in the second-level cache while all panels pass.
-const GROUPS_AT_ONCE: usize = 3;
 
 /// Panels that share activations, where registers hold so many sums.
 const PANELS: usize = 2;
@@ -99,12 +97,13 @@ impl<B: Summed> Row<'_, B> {
     #[inline(always)]
     fn panels<D: Dots>(&self, dots: D, first_panel: usize, out: &mut [f32]) {
         let simd = dots.simd();
+        let ahead = Quantised::<B>::ahead();
         // One panel after another: a straight line through memory is read fastest.
         for (panel, out) in (first_panel..).zip(out.chunks_mut(LANES)) {
             let begin = if self.first_run == 0 { simd.splat(0.0) } else { read(simd, out) };
             let mut sums = [[begin]];
             for (run, activations) in (self.first_run..).zip(self.activations) {
-                self.weights.prefetch_ahead(simd, panel, run);
+                self.weights.prefetch_ahead(simd, panel, run, ahead);
                 let (groups, scales) = self.weights.run(simd, panel, run);
                 B::Way::add(dots, inlined!(|_, g| groups[g]), &[scales], [activations], &mut sums);
             }
@@ -172,8 +171,9 @@ impl<B: Summed> Kernel for Integers<'_, B> {
             Registers::Many => PANELS,
         };
         let mut sums = [[[0.0; LANES]; PANELS]; BLOCK_ROWS];
-        for start in (0..row_runs).step_by(GROUPS_AT_ONCE * GROUP) {
-            let end = row_runs.min(start + GROUPS_AT_ONCE * GROUP);
+        let at_once = Knob::IntegerGroups.get() * GROUP;
+        for start in (0..row_runs).step_by(at_once) {
+            let end = row_runs.min(start + at_once);
             let groups = (start..end).step_by(GROUP).map(|first| first..end.min(first + GROUP));
             for panel in (0..panels).step_by(most) {
                 let unpacked = &mut unpacked[..most.min(panels - panel)];

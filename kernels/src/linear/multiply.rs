@@ -7,15 +7,10 @@ use super::{Activations, Matrix, brain_floats, chains, integers};
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, dispatch};
 use crate::threads::{join, share_runs};
+use crate::tuning::Knob;
 
-/// Rows that share one pass over the weights.
+/// Rows that share one pass over the weights, at most.
 pub const BLOCK_ROWS: usize = 144;
-
-/// Weights that are worth handing to another thread, in bytes.
-const WORTH_SHARING: usize = 64 * 1024;
-
-/// Weights that one row takes at a time, in bytes: few, so that threads end together.
-const ROW_RUN: usize = 128 * 1024;
 
 /// Multiplies each row of `x` by a weight matrix: `out[t][n] = sum over k of x[t][k] * weight[n][k] (+ bias[n])`.
 ///
@@ -145,21 +140,21 @@ impl Call<'_> {
     /// How many panels one row takes at a time, such that threads have as many runs each.
     fn row_run(&self, kernel: &impl Kernel) -> usize {
         let bytes = self.panels() * kernel.panel_bytes();
-        let runs = bytes.div_ceil(ROW_RUN).next_multiple_of(rayon::current_num_threads());
-        let most = bytes.div_ceil(WORTH_SHARING);
+        let runs =
+            bytes.div_ceil(Knob::RowRunBytes.get()).next_multiple_of(rayon::current_num_threads());
+        let most = bytes.div_ceil(Knob::SharedBytes.get());
         self.panels().div_ceil(runs.min(most)).next_multiple_of(kernel.row_panels())
     }
 
     /// How many panels a task takes.
     fn panels_worth_sharing(&self, rows: usize, panel_bytes: usize) -> usize {
-        /// One more makes the end evener. It costs making its rows ready again.
-        const TASKS_PER_THREAD: usize = 2;
         let threads = rayon::current_num_threads();
         if threads == 1 {
             return self.panels();
         }
-        let tasks = (threads * TASKS_PER_THREAD).div_ceil(rows.div_ceil(BLOCK_ROWS));
-        let least = (WORTH_SHARING / panel_bytes.max(1)).max(1);
+        let blocks = rows.div_ceil(Knob::BlockRows.get());
+        let tasks = (threads * Knob::TasksPerThread.get()).div_ceil(blocks);
+        let least = (Knob::SharedBytes.get() / panel_bytes.max(1)).max(1);
         self.panels().div_ceil(tasks).max(least)
     }
 
@@ -170,7 +165,7 @@ impl Call<'_> {
     {
         let Block { out, most_panels } = block;
         let rows = out.len() / self.outputs;
-        if rows <= BLOCK_ROWS {
+        if rows <= Knob::BlockRows.get() {
             return work(x, Block { out, most_panels });
         }
         let half = (rows + tile_rows) / (2 * tile_rows) * tile_rows;

@@ -15,12 +15,17 @@ use super::WeightFormat;
 use super::blocks::{self, SuperBlock};
 use crate::aligned::Aligned;
 use crate::simd::{LANES, Lanes, Simd, Storable, Words};
+use crate::tuning::Knob;
 
 /// Weights that share a scale, or two, and an activation's scale.
 pub const RUN: usize = 32;
 
-/// Bytes that a row asks for before it reads them. The hardware's own prefetching ends at each page and leaves a core waiting.
-const READ_AHEAD: usize = 8 * 1024;
+/// From what a row reads to what it asks for. The hardware's own prefetching ends at each page and leaves a core waiting.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    lines: usize,
+    blocks: usize,
+}
 
 /// Words of four quants in a run.
 pub const GROUPS: usize = RUN / 4;
@@ -378,9 +383,6 @@ impl<B: Blocks> Quantised<B> {
     /// Lines of a block.
     const LINES: usize = Self::FINE_LINES + Self::RUNS * B::Quants::LINES;
 
-    /// Lines from what is read to what is asked for.
-    const AHEAD: usize = READ_AHEAD / size_of::<Line>();
-
     /// Packs rows of `inputs` weights from a file's blocks.
     pub fn pack(outputs: usize, inputs: usize, bytes: &[u8]) -> Self {
         let row_blocks = inputs / B::FORMAT.block();
@@ -486,20 +488,26 @@ impl<B: Blocks> Quantised<B> {
         self.lines().get(first * Self::LINES..first * Self::LINES + count).unwrap_or_default()
     }
 
-    /// Asks for what a row will read that takes panel after panel, [`READ_AHEAD`] after a run.
+    /// How far ahead a row asks that takes panel after panel.
+    pub fn ahead() -> Ahead {
+        let lines = Knob::QuantisedAhead.get() / size_of::<Line>();
+        Ahead { lines, blocks: lines.div_ceil(Self::LINES) }
+    }
+
+    /// Asks for what a row will read that takes panel after panel, so far after a run.
     #[inline(always)]
-    pub fn prefetch_ahead<S: Simd>(&self, simd: S, panel: usize, run: usize) {
+    pub fn prefetch_ahead<S: Simd>(&self, simd: S, panel: usize, run: usize, ahead: Ahead) {
         let block = panel * self.row_blocks + run / Self::RUNS;
         let run = run % Self::RUNS;
         let end = Self::FINE_LINES + (run + 1) * B::Quants::LINES;
         let mut first = end - B::Quants::LINES;
         if run == 0 {
-            let ahead = block + Self::AHEAD.div_ceil(Self::LINES);
-            simd.prefetch(&self.halves, ahead * B::HALVES * LANES * f16::BYTES);
+            let block = block + ahead.blocks;
+            simd.prefetch(&self.halves, block * B::HALVES * LANES * f16::BYTES);
             first = 0;
         }
         for i in first..end {
-            let line = block * Self::LINES + Self::AHEAD + i;
+            let line = block * Self::LINES + ahead.lines + i;
             simd.prefetch(self.lines(), line * size_of::<Line>());
         }
     }

@@ -30,8 +30,14 @@ impl Avx2 {
         let has_vnni = is_x86_feature_detected!("avxvnni");
         present.then(|| Self {
             dots: DotInstructions::detected(has_vnni),
-            nearness: Nearness::of_this_cpu(),
+            nearness: Nearness::default(),
         })
+    }
+
+    /// The same, bringing weights near as is tuned now.
+    #[inline(always)]
+    pub(super) fn tuned(self) -> Self {
+        Self { nearness: Nearness::in_force(), ..self }
     }
 
     /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.

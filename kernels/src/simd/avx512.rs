@@ -41,7 +41,7 @@ impl Avx512 {
             let token = Self {
                 dots: DotInstructions::detected(has_vnni),
                 brain_dots: DotInstructions::Absent,
-                nearness: Nearness::of_this_cpu(),
+                nearness: Nearness::default(),
             };
             Self { brain_dots: DotInstructions::detected(token.has_usable_bf16()), ..token }
         })
@@ -53,6 +53,12 @@ impl Avx512 {
         is_x86_feature_detected!("avx512bf16")
             && *IS_USABLE
                 .get_or_init(|| probe_brain_dots(Avx512Bf16(self)) == probe_brain_dots(Scalar))
+    }
+
+    /// The same, bringing weights near as is tuned now.
+    #[inline(always)]
+    pub(super) fn tuned(self) -> Self {
+        Self { nearness: Nearness::in_force(), ..self }
     }
 
     /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.

@@ -3,24 +3,33 @@
 
 use std::arch::x86_64::{__cpuid, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
+use crate::tuning::Knob;
+
 /// The cache to bring weights into.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Nearness {
     /// The nearest. AMD's cores bring as many lines there at once as memory answers.
+    #[default]
     FirstLevel,
     /// The next. Others, measured on Intel's, bring more lines there at once.
     SecondLevel,
 }
 
 impl Nearness {
-    /// What is fastest on this CPU.
-    pub fn of_this_cpu() -> Self {
+    /// What is tuned.
+    #[inline(always)]
+    pub fn in_force() -> Self {
+        if Knob::PrefetchLevel.get() == 1 { Self::FirstLevel } else { Self::SecondLevel }
+    }
+
+    /// The level of the cache that is fastest on CPUs of this one's maker.
+    pub fn level_of_maker() -> usize {
         let vendor = __cpuid(0);
         let is_amd = [vendor.ebx, vendor.edx, vendor.ecx]
             .map(u32::to_le_bytes)
             .as_flattened()
             .eq(b"AuthenticAMD");
-        if is_amd { Self::FirstLevel } else { Self::SecondLevel }
+        if is_amd { 1 } else { 2 }
     }
 
     /// Asks for what lies `bytes` after the beginning of `elements`.

@@ -4,6 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -27,8 +28,24 @@ fn parts() -> MutexGuard<'static, Vec<PathBuf>> {
     PARTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether the next signal is to be noticed and not to end the process, and whether one was.
+static NOTICES: AtomicBool = AtomicBool::new(false);
+static NOTICED: AtomicBool = AtomicBool::new(false);
+
+/// Lets the first signal be noticed, in what is returned, so that what is known by then can be written. The next one ends the process.
+pub fn first_signal() -> &'static AtomicBool {
+    NOTICES.store(true, Ordering::Relaxed);
+    // Signals are waited for from now on.
+    drop(parts());
+    &NOTICED
+}
+
 /// Removes what is not whole, then lets the signal end the process as if nobody had waited for it.
 fn end(signal: i32) {
+    if NOTICES.swap(false, Ordering::Relaxed) {
+        NOTICED.store(true, Ordering::Relaxed);
+        return;
+    }
     // Held to the end, so that nobody begins another.
     let parts = parts();
     for part in &*parts {

@@ -415,6 +415,27 @@ fn a_check_that_is_interrupted_leaves_its_report_alone() {
     assert!(fs::read_to_string(&report).expect("a report").contains("did not end"));
 }
 
+/// The process that waits may learn that the other one, which does the work, was ended before the same signal reaches it.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_check_whose_work_is_ended_ends_by_the_same_signal() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut child = start(&["check", "--op", "^model$"], folder.path());
+    let id = child.id();
+    let works = loop {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended by itself");
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        if let Some(works) = children.expect("the system's list").split_whitespace().next() {
+            break works.parse().ok().and_then(Pid::from_raw).expect("a process");
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    // Not an interrupt, which a script's programs in the background ignore.
+    rustix::process::kill_process(works, Signal::TERM).expect("a process");
+    let status = child.wait().expect("a child");
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{status}");
+}
+
 /// One of llama.cpp's files.
 fn gguf(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/gguf").join(name)

@@ -1,16 +1,12 @@
 //! Linear layers as a share of what the CPU can do at most: both in turn, so that a disturbance meets both.
 
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lfm2_benches::operations::{
     BF16, BF16_BF16, F32, FEED_FORWARD_WIDTH, HEAD, HEAD_DIM, KEY_VALUE_HEADS, Q4_0, Q8_0, ROWS,
-    SHAPES, WIDTH,
+    SHAPES, WIDTH, linear_case,
 };
-use lfm2_benches::{Options, Spread, Stored, ceiling, counted, matrices, values};
-use lfm2_kernels::Isa;
-use lfm2_kernels::linear::Matrix;
-use lfm2_kernels::ops::linear;
+use lfm2_benches::{Case, Options, Spread, Stored, Weights, ceiling, counted};
 use rayon::current_num_threads;
 use serde::Serialize;
 
@@ -71,15 +67,12 @@ impl Trial {
         trials
     }
 
-    /// The instruction sets on which it is asked for.
-    fn isas(&self, options: &Options) -> Vec<Isa> {
-        let Self { stored, shape: [outputs, inputs], rows } = *self;
-        let (format, threads) = (stored.name(), current_num_threads());
-        let mut isas = options.fast_isas();
-        isas.retain(|isa| {
-            options.matches(&format!("linear/{isa}/{format}/{rows}x{outputs}x{inputs}/{threads}"))
-        });
-        isas
+    /// Its cases on the instruction sets on which it is asked for.
+    fn cases<'a>(&self, options: &Options, weights: &'a Weights) -> Vec<Case<'a>> {
+        let Self { stored, shape, rows } = *self;
+        let isas = options.fast_isas().into_iter();
+        let cases = isas.map(|isa| linear_case(isa, stored, shape, rows, weights));
+        cases.filter(|case| options.matches(&case.id())).collect()
     }
 
     fn ceiling(&self) -> Ceiling {
@@ -94,20 +87,18 @@ impl Trial {
 /// About how long [`measure`] takes.
 pub fn expected(options: &Options) -> Duration {
     const EACH: Duration = Duration::from_millis(600);
-    let count: usize = Trial::all().iter().map(|trial| trial.isas(options).len()).sum();
+    let weights = Weights::default();
+    let count: usize = Trial::all().iter().map(|trial| trial.cases(options, &weights).len()).sum();
     EACH * count as u32
 }
 
 /// Linear layers and their ceilings in turn.
 pub fn measure(options: &Options, memory: &[f32]) -> Vec<Share> {
+    let weights = Weights::default();
     let mut shares = Vec::new();
     for trial in Trial::all() {
-        let isas = trial.isas(options);
-        if isas.is_empty() {
-            continue;
-        }
-        let mut layer = Layer::new(trial);
-        shares.extend(isas.iter().map(|&isa| layer.share(isa, memory)));
+        let cases = trial.cases(options, &weights);
+        shares.extend(cases.iter().map(|case| trial.share(case, &weights, memory)));
     }
     let isas = options.fast_isas();
     for stored in Trial::DECODED {
@@ -150,58 +141,30 @@ fn of_a_token(stored: Stored, isa: &'static str, shares: &[Share]) -> Option<Sha
     })
 }
 
-/// A linear layer with weights that no cache holds.
-struct Layer {
-    trial: Trial,
-    weights: Vec<Matrix>,
-    x: Vec<f32>,
-    out: Vec<f32>,
-    turn: usize,
-}
-
-impl Layer {
-    fn new(trial: Trial) -> Self {
-        let Trial { stored, shape: [outputs, inputs], rows } = trial;
-        Self {
-            trial,
-            weights: matrices(stored, outputs, inputs),
-            x: values("x", rows * inputs),
-            out: vec![0.0; rows * outputs],
-            turn: 0,
-        }
-    }
-
-    /// How long `runs` runs take.
-    fn seconds(&mut self, isa: Isa, runs: usize) -> f64 {
-        let start = Instant::now();
-        for _ in 0..runs {
-            let weight = &self.weights[self.turn % self.weights.len()];
-            linear(isa, &self.x, weight, None, black_box(&mut self.out));
-            self.turn += 1;
-        }
-        start.elapsed().as_secs_f64()
-    }
-
+impl Trial {
     /// Takes turns with the ceiling.
-    fn share(&mut self, isa: Isa, memory: &[f32]) -> Share {
-        let Trial { stored, shape: [outputs, inputs], rows } = self.trial;
-        let of = self.trial.ceiling();
+    fn share(&self, case: &Case, weights: &Weights, memory: &[f32]) -> Share {
+        let Self { stored, shape: [outputs, inputs], rows } = *self;
+        let (of, isa) = (self.ceiling(), case.isa);
+        let copies = weights.get(stored, self.shape);
         // All of the weights are read between two looks at memory; a prompt takes long enough by itself.
-        let (rounds, runs) = if of == Ceiling::Read { (9, self.weights.len()) } else { (21, 1) };
+        let (rounds, runs) = if of == Ceiling::Read { (9, copies.len()) } else { (21, 1) };
         let work = match of {
-            Ceiling::Read => runs * self.weights[0].bytes(),
+            Ceiling::Read => runs * copies[0].bytes(),
             _ => 2 * rows * outputs * inputs,
         };
+        let mut workload = (case.prepare)();
+        let mut seconds = || case.time(&mut *workload, runs as u64).as_secs_f64();
         let ceiling = || match of {
             Ceiling::MultiplyAdd => ceiling::multiply_add(isa),
             Ceiling::BrainDot => ceiling::brain_dot(isa),
             Ceiling::Read => ceiling::read(isa, memory),
         };
         let (mut ceilings, mut reached) = (Vec::new(), Vec::new());
-        self.seconds(isa, runs);
+        seconds();
         for _ in 0..rounds {
             ceilings.push(ceiling());
-            reached.push(work as f64 / self.seconds(isa, runs));
+            reached.push(work as f64 / seconds());
         }
         let neighbours = reached.iter().zip(&ceilings).map(|(reached, ceiling)| reached / ceiling);
         let ratios = Spread::of(neighbours.map(|ratio| 100.0 * ratio).collect());
@@ -209,7 +172,7 @@ impl Layer {
         Share {
             isa: isa.name(),
             format: stored.name(),
-            shape: format!("{rows}x{outputs}x{inputs}"),
+            shape: case.shape.clone(),
             of,
             percent: Spread { median: 100.0 * reached.median / ceiling.median, ..ratios },
             ceiling,

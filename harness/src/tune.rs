@@ -172,6 +172,19 @@ fn add_round(
     true
 }
 
+/// All rounds that there is time for with one other profile; `None` if those are too few to say anything.
+fn rounds_with(
+    other: Profile,
+    base: &Profile,
+    watch: &mut dyn Stopwatch,
+    random: &mut fastrand::Rng,
+) -> Option<Vec<Round>> {
+    let mut others = [(other, Vec::new())];
+    while others[0].1.len() < ROUNDS && add_round(watch, random, base, &mut others) {}
+    let [(_, rounds)] = others;
+    (rounds.len() >= LEAST_BLOCKS).then_some(rounds)
+}
+
 /// Finds the value of `knob` beside those of `best`, which then has it, if it is another.
 pub fn choose(
     knob: Knob,
@@ -233,15 +246,9 @@ pub fn choose(
         finding.verdict = Verdict::NotFaster;
         return finding;
     }
-    let mut other = [(profile, Vec::new())];
-    let mut rounds = 0;
-    while rounds < ROUNDS && add_round(watch, random, best, &mut other) {
-        rounds += 1;
-    }
-    if rounds < LEAST_BLOCKS {
+    let Some(rounds) = rounds_with(profile.clone(), best, watch, random) else {
         return finding;
-    }
-    let [(profile, rounds)] = other;
+    };
     let ratio = together(&rounds, seed);
     finding.ratio = Some(ratio);
     let is_slower = |case| alone(&rounds, case, seed).low > 1.0 + TOLERATED;
@@ -264,15 +271,7 @@ pub fn compare(
     watch: &mut dyn Stopwatch,
     random: &mut fastrand::Rng,
 ) -> Option<CaseFinding> {
-    let mut other = [(profile.clone(), Vec::new())];
-    let mut rounds = 0;
-    while rounds < ROUNDS && add_round(watch, random, &Profile::default(), &mut other) {
-        rounds += 1;
-    }
-    if rounds < LEAST_BLOCKS {
-        return None;
-    }
-    let [(_, rounds)] = other;
+    let rounds = rounds_with(profile.clone(), &Profile::default(), watch, random)?;
     let calm = calm(&rounds);
     let seconds = |arm: fn(&Pair) -> [f64; 2]| {
         libm::exp(mean(calm.iter().map(|round| log_of_twins(arm(&round[0])))))

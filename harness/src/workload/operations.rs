@@ -10,6 +10,8 @@ use crate::ceiling::{Work, beyond_cache};
 
 mod small;
 
+pub use small::small_cases;
+
 /// Of a token's row.
 pub const WIDTH: usize = 1024;
 /// Of a row within the feed-forward.
@@ -22,13 +24,6 @@ pub const HEAD_DIM: usize = 64;
 const CONV_LENGTH: usize = 3;
 const VOCABULARY: usize = 65536;
 const THETA: f64 = 1e6;
-
-/// Operations that need no more than rows, with so many.
-pub fn small_cases<'a>(isa: Isa, rows: usize) -> Vec<Case<'a>> {
-    let mut cases = Vec::new();
-    small::push(isa, rows, &mut cases);
-    cases
-}
 
 /// The rows of a prompt, and of a decoded token.
 pub const ROWS: [usize; 2] = [512, 1];
@@ -50,7 +45,7 @@ pub fn cases<'a>(isas: &[Isa], extent: Extent, weights: &'a Weights) -> Vec<Case
     let mut cases = Vec::new();
     for &isa in isas {
         for rows in ROWS {
-            small::push(isa, rows, &mut cases);
+            cases.extend(small_cases(isa, rows));
         }
         for element in [CacheElement::F32, CacheElement::F16] {
             for (context, rows) in [(0, 512), (4096, 1)] {

@@ -97,14 +97,16 @@ struct Shape {
 }
 
 impl Scratch {
-    /// Rows that one pass takes at most. Chunks of a prompt give the same bits as the whole.
-    pub const MAX_ROWS: usize = 384;
+    /// About as many rows as a pass has: enough to share each reading of the weights, and few enough that what one operation leaves is still in the
+    /// last cache when the next one reads it.
+    const ENOUGH_ROWS: usize = 256;
 
-    /// Rows of each pass but the last of a call with `rows` rows. About 256 of them are enough to share each reading of the weights, and what one
-    /// operation leaves of so few is still in the last cache when the next one reads it.
+    /// Rows that one pass takes at most. Chunks of a prompt give the same bits as the whole.
+    pub const MAX_ROWS: usize = Self::ENOUGH_ROWS + Self::ENOUGH_ROWS / 2;
+
+    /// Rows of each pass but the last of a call with `rows` rows.
     pub fn pass_rows(rows: usize) -> usize {
-        const ENOUGH: usize = 256;
-        let passes = (rows + ENOUGH / 2) / ENOUGH;
+        let passes = (rows + Self::ENOUGH_ROWS / 2) / Self::ENOUGH_ROWS;
         rows.div_ceil(passes.max(1))
     }
 

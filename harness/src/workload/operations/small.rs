@@ -10,8 +10,9 @@ use crate::ceiling::Work;
 use crate::workload::function::{rewound, workload};
 use crate::workload::{Case, Workload, values};
 
-/// Adds those that are timed with so many rows.
-pub(super) fn push<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
+/// Those that are timed with so many rows.
+pub fn small_cases<'a>(isa: Isa, rows: usize) -> Vec<Case<'a>> {
+    let mut cases = Vec::new();
     let mut case = |op,
                     shape: String,
                     [operations, elements]: [usize; 2],
@@ -150,4 +151,5 @@ pub(super) fn push<'a>(isa: Isa, rows: usize, cases: &mut Vec<Case<'a>>) {
             }),
         );
     }
+    cases
 }

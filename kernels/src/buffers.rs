@@ -1,6 +1,6 @@
 use std::sync::{Mutex, PoisonError};
 
-use crate::linear::{brain_floats, chains, integers};
+use crate::linear::{UPS, brain_floats, chains, integers};
 use crate::ops::attention;
 
 /// Frees the working buffers that calls of [`linear`](crate::ops::linear()) and [`attention`](crate::ops::attention()) have left to
@@ -10,6 +10,7 @@ pub fn free_buffers() {
     integers::QUANTISED.clear();
     brain_floats::ROUNDED.clear();
     brain_floats::SINGLES.clear();
+    UPS.clear();
     attention::BUFFERS.clear();
 }
 

@@ -18,5 +18,6 @@ mod weight_format;
 
 pub use matrix::Matrix;
 pub(crate) use multiply::BLOCK_ROWS;
-pub use multiply::{linear, linear_each};
+pub(crate) use multiply::UPS;
+pub use multiply::{gated_linear, linear, linear_each};
 pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};

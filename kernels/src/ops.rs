@@ -41,4 +41,4 @@ pub use silu::silu;
 pub use silu_multiply::silu_multiply;
 pub use softmax::softmax;
 
-pub use crate::linear::{linear, linear_each};
+pub use crate::linear::{gated_linear, linear, linear_each};

@@ -71,7 +71,12 @@ pub static ROUNDED: Buffers<RowCut> = Buffers::new();
 pub static SINGLES: Buffers<f32> = Buffers::new();
 
 /// Multiplies rows by brain floats. They are rounded once, for all tasks.
-pub fn multiply(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
+pub fn multiply<const N: usize>(
+    call: &Call,
+    weights: [&Elements<bf16>; N],
+    x: &[f32],
+    out: &mut [f32],
+) {
     if call.isa.has_brain_dots() {
         multiply_pairs(call, weights, x, out);
     } else {
@@ -80,9 +85,14 @@ pub fn multiply(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32
 }
 
 /// Rounds rows to words, block by block.
-fn multiply_pairs(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
+fn multiply_pairs<const N: usize>(
+    call: &Call,
+    weights: [&Elements<bf16>; N],
+    x: &[f32],
+    out: &mut [f32],
+) {
     let Call { isa, inputs, .. } = *call;
-    let tiling = Tiling { rows: TILE_ROWS, panel_bytes: weights.panel_bytes() };
+    let tiling = Tiling { rows: TILE_ROWS, panel_bytes: N * weights[0].panel_bytes() };
     call.split(tiling, x, out, &|x, block| {
         let rows = x.len() / inputs;
         let (height, cuts) = (rows.min(TILE_ROWS), inputs.div_ceil(CUT));
@@ -95,13 +105,20 @@ fn multiply_pairs(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f
                     dispatch!(isa, _simd => round_rows(x, inputs, height, tile));
                 }
             });
-            call.multiply(&Pairs { weights, tiles, height, cuts, inputs }, block);
+            let tiles = &*tiles;
+            let pairs = |weights| Pairs { weights, tiles, height, cuts, inputs };
+            call.multiply(weights.map(pairs), block);
         });
     });
 }
 
 /// Rounds rows to singles.
-fn multiply_singles(call: &Call, weights: &Elements<bf16>, x: &[f32], out: &mut [f32]) {
+fn multiply_singles<const N: usize>(
+    call: &Call,
+    weights: [&Elements<bf16>; N],
+    x: &[f32],
+    out: &mut [f32],
+) {
     /// A bound to the memory that a long prompt takes.
     const MOST_ROWS: usize = 8 * BLOCK_ROWS;
     let Call { isa, inputs, outputs, .. } = *call;

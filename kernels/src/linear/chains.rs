@@ -184,27 +184,34 @@ const ROW_PANELS: usize = 4;
 const BUFFERED_STRIPS: usize = ROW_PANELS * CUT / PAIR;
 
 /// Multiplies rows by weights that are stored one by one.
-pub fn multiply_elements<E: Weight>(
+pub fn multiply_elements<E: Weight, const N: usize>(
     call: &Call,
-    weights: &Elements<E>,
+    weights: [&Elements<E>; N],
     x: &[f32],
     out: &mut [f32],
 ) {
     let rows = out.len() / call.outputs;
-    let may_be_widened = weights.is_narrow() && call.isa.registers() == Registers::Few;
+    let may_be_widened = weights[0].is_narrow() && call.isa.registers() == Registers::Few;
     if may_be_widened && rows >= Knob::WidenedRows.get() {
-        multiply(call, &Widened(weights), x, out);
+        multiply(call, weights.map(Widened).each_ref(), x, out);
     } else {
         multiply(call, weights, x, out);
     }
 }
 
 /// Multiplies rows by weights.
-pub fn multiply<P: Panels>(call: &Call, weights: &P, x: &[f32], out: &mut [f32]) {
+pub fn multiply<P: Panels, const N: usize>(
+    call: &Call,
+    weights: [&P; N],
+    x: &[f32],
+    out: &mut [f32],
+) {
     let Call { isa, inputs, .. } = *call;
     let tile_rows = tile_height(isa.registers(), panels_at_once::<P>(isa), usize::MAX);
-    let tiling = Tiling { rows: tile_rows, panel_bytes: weights.panel_bytes() };
-    call.split(tiling, x, out, &|x, block| call.multiply(&Chains { x, inputs, weights }, block));
+    let tiling = Tiling { rows: tile_rows, panel_bytes: N * weights[0].panel_bytes() };
+    call.split(tiling, x, out, &|x, block| {
+        call.multiply(weights.map(|weights| Chains { x, inputs, weights }), block);
+    });
 }
 
 /// Chains over weights.
@@ -222,6 +229,10 @@ impl<P: Panels> Kernel for Chains<'_, P> {
 
     fn row_panels(&self) -> usize {
         if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP }
+    }
+
+    fn makes_rows_ready(&self) -> bool {
+        true
     }
 
     fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {

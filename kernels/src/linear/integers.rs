@@ -71,7 +71,7 @@ fn row_in_groups<B: Summed>(
         let activations = &mut activations[..end - first_run];
         quantise(call.isa, &x[first_run * RUN..end * RUN], starts_of::<B>(), activations);
         let bias = call.bias.filter(|_| end == weights.row_runs());
-        Call { bias, ..*call }.multiply(&Row { weights, activations, first_run }, Block::row(out));
+        Call { bias, ..*call }.multiply([Row { weights, activations, first_run }], Block::row(out));
     }
 }
 
@@ -121,14 +121,19 @@ const fn starts_of<B: Summed>() -> Starts {
 }
 
 /// Multiplies several rows by quantised weights. They are quantised block by block, once for all tasks of a block.
-pub fn many_rows<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out: &mut [f32]) {
+pub fn many_rows<B: Summed, const N: usize>(
+    call: &Call,
+    weights: [&Quantised<B>; N],
+    x: &[f32],
+    out: &mut [f32],
+) {
     let Call { isa, inputs, .. } = *call;
-    let groups = weights.row_runs().div_ceil(GROUP);
+    let groups = weights[0].row_runs().div_ceil(GROUP);
     let tile_rows = match isa.registers() {
         Registers::Few => LOW_TILE,
         Registers::Many => HIGH_TILE,
     };
-    let tiling = Tiling { rows: tile_rows, panel_bytes: weights.panel_bytes() };
+    let tiling = Tiling { rows: tile_rows, panel_bytes: N * weights[0].panel_bytes() };
     call.split(tiling, x, out, &|x, block| {
         let rows = x.len() / inputs;
         QUANTISED.with(rows * groups, [Activations::default(); GROUP], |activations| {
@@ -141,7 +146,8 @@ pub fn many_rows<B: Summed>(call: &Call, weights: &Quantised<B>, x: &[f32], out:
                     quantise(isa, x, starts_of::<B>(), activations);
                 }
             });
-            call.multiply(&Integers { weights, activations, rows }, block);
+            let activations = &*activations;
+            call.multiply(weights.map(|weights| Integers { weights, activations, rows }), block);
         });
     });
 }

@@ -47,7 +47,29 @@ macro_rules! with_panels {
         }
     }};
 }
-pub(super) use with_panels;
+
+/// As [`with_panels!`], with the names bound to the packed weights of each of some matrices, all of one format.
+macro_rules! with_panels_of_each {
+    ($matrices:expr, $elements:ident => $one:expr, $quantised:ident => $other:expr) => {
+        with_panels_of_each!(
+            @ $matrices,
+            $elements => $one, [F32 F16 Bf16],
+            $quantised => $other, [Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K]
+        )
+    };
+    (@ $matrices:expr, $($packed:ident => $body:expr, [$($format:ident)*]),*) => {
+        match $matrices[0].panels() {
+            $($(Panels::$format(_) => {
+                let $packed = $matrices.map(|matrix| match matrix.panels() {
+                    Panels::$format(packed) => packed,
+                    _ => unreachable!("matrices of one format"),
+                });
+                $body
+            })*)*
+        }
+    };
+}
+pub(super) use with_panels_of_each;
 
 impl Matrix {
     /// Packs rows of `inputs` single-precision weights.

@@ -2,8 +2,11 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::matrix::{Panels, with_panels};
+use super::matrix::{Panels, with_panels_of_each};
 use super::{Activations, Matrix, brain_floats, chains, integers};
+use crate::buffers::Buffers;
+use crate::ops::silu_multiply;
+use crate::simd::math::silu;
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, dispatch};
 use crate::threads::{join, share_runs};
@@ -31,20 +34,29 @@ pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &
     assert_eq!(x.len(), rows * inputs, "linear: x is not {rows} rows of {inputs}");
     assert!(bias.is_none_or(|bias| bias.len() == outputs), "linear: bias length");
     assert!(inputs > 0, "linear: the weight has no inputs");
-    let call = Call { isa, inputs, outputs, bias };
-    match (weight.panels(), weight.activations()) {
-        (Panels::Bf16(elements), Activations::Bf16) => {
-            brain_floats::multiply(&call, elements, x, out);
-        }
-        (panels, activations) => with_panels!(panels,
-            elements => chains::multiply_elements(&call, elements, x, out),
-            quantised => match activations {
-                Activations::Int8 if rows == 1 => integers::one_row(&call, quantised, x, out),
-                Activations::Int8 => integers::many_rows(&call, quantised, x, out),
-                _ => chains::multiply(&call, quantised, x, out),
-            }
-        ),
+    multiply(&Call { isa, inputs, outputs, bias }, [weight], x, out);
+}
+
+/// Multiplies rows by one matrix, or by both of a gated pair of one format.
+fn multiply<const N: usize>(call: &Call, weights: [&Matrix; N], x: &[f32], out: &mut [f32]) {
+    let weight = weights[0];
+    if let (Panels::Bf16(_), Activations::Bf16) = (weight.panels(), weight.activations()) {
+        let elements = weights.map(|weight| match weight.panels() {
+            Panels::Bf16(elements) => elements,
+            _ => unreachable!("matrices of one format"),
+        });
+        return brain_floats::multiply(call, elements, x, out);
     }
+    with_panels_of_each!(weights,
+        elements => chains::multiply_elements(call, elements, x, out),
+        quantised => match weight.activations() {
+            Activations::Int8 if N == 1 && x.len() == call.inputs => {
+                integers::one_row(call, quantised[0], x, out);
+            }
+            Activations::Int8 => integers::many_rows(call, quantised, x, out),
+            _ => chains::multiply(call, quantised, x, out),
+        }
+    );
 }
 
 /// Multiplies the same rows by several matrices, as a call of [`linear`] without bias for each does, and with no wait for all threads in between.
@@ -62,6 +74,37 @@ pub fn linear_each(isa: Isa, x: &[f32], products: &mut [(&Matrix, &mut [f32])]) 
     }
 }
 
+/// Multiplies each row of `x` by two weight matrices, and one product by the SiLU of the other:
+/// `out[t][n] = silu(sum over k of x[t][k] * gate[n][k]) * (sum over k of x[t][k] * up[n][k])`.
+///
+/// The bits are those of two calls of [`linear`] and one of [`silu_multiply`]. Source: `Lfm2MLP` of Hugging Face transformers
+/// (`silu(w1 x) * w3 x`).
+///
+/// # Panics
+///
+/// If the matrices differ in shape, or as [`linear`].
+pub fn gated_linear(isa: Isa, x: &[f32], gate: &Matrix, up: &Matrix, out: &mut [f32]) {
+    let (inputs, outputs) = (gate.inputs(), gate.outputs());
+    assert_eq!((up.inputs(), up.outputs()), (inputs, outputs), "gated_linear: up's shape");
+    let kind = |matrix: &Matrix| (matrix.format(), matrix.activations());
+    // One row reads either matrix in a straight line.
+    if out.len() > outputs && kind(gate) == kind(up) {
+        let rows = out.len() / outputs;
+        assert_eq!(out.len(), rows * outputs, "gated_linear: out is not whole rows of {outputs}");
+        assert_eq!(x.len(), rows * inputs, "gated_linear: x is not {rows} rows of {inputs}");
+        assert!(inputs > 0, "gated_linear: the weights have no inputs");
+        multiply(&Call { isa, inputs, outputs, bias: None }, [gate, up], x, out);
+        return;
+    }
+    UPS.with(out.len(), 0.0, |ups| {
+        linear_each(isa, x, &mut [(gate, out), (up, ups)]);
+        silu_multiply(isa, out, ups);
+    });
+}
+
+/// What the matrix that is not the gate gives.
+pub static UPS: Buffers<f32> = Buffers::new();
+
 /// How the rows of a block are multiplied by some panels.
 pub trait Kernel: Sync {
     /// Bytes of a panel.
@@ -72,11 +115,16 @@ pub trait Kernel: Sync {
         1
     }
 
+    /// Whether each call of [`run`](Self::run) makes rows ready for all of its panels, so that few calls are better.
+    fn makes_rows_ready(&self) -> bool {
+        false
+    }
+
     /// Multiplies all rows of a block by the panels from `first_panel` on, as many as the rows of `out` are long.
     fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]);
 }
 
-/// One call of [`linear`].
+/// One call of [`linear`] or [`gated_linear`].
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
     pub isa: Isa,
@@ -92,7 +140,7 @@ type OutputRows<'a> = ArrayVec<&'a mut [f32], BLOCK_ROWS>;
 pub struct Tiling {
     /// The height of all tiles but those of a remainder.
     pub rows: usize,
-    /// Bytes of a panel.
+    /// Bytes of a panel, of both matrices where there are two.
     pub panel_bytes: usize,
 }
 
@@ -122,14 +170,18 @@ impl Call<'_> {
         self.halve_rows(tiling.rows, x, Block { out, most_panels }, work);
     }
 
-    /// Shares the outputs of a block among the threads.
-    pub fn multiply(&self, kernel: &impl Kernel, Block { out, most_panels }: Block) {
+    /// Shares the outputs of a block among the threads: of one kernel, or of a gate and what it lets through.
+    pub fn multiply<K: Kernel, const N: usize>(
+        &self,
+        kernels: [K; N],
+        Block { out, most_panels }: Block,
+    ) {
         if out.len() == self.outputs {
-            let run = self.row_run(kernel) * LANES;
-            share_runs(out, run, &|first, out| self.task(kernel, first / LANES, &mut [out]));
+            let run = self.row_run(&kernels) * LANES;
+            share_runs(out, run, &|first, out| self.task(&kernels, first / LANES, &mut [out]));
         } else {
             let rows = out.chunks_exact_mut(self.outputs).collect();
-            self.split_outputs(kernel, rows, 0..self.panels(), most_panels);
+            self.split_outputs(&kernels, rows, 0..self.panels(), most_panels);
         }
     }
 
@@ -138,12 +190,12 @@ impl Call<'_> {
     }
 
     /// How many panels one row takes at a time, such that threads have as many runs each.
-    fn row_run(&self, kernel: &impl Kernel) -> usize {
-        let bytes = self.panels() * kernel.panel_bytes();
+    fn row_run(&self, kernels: &[impl Kernel]) -> usize {
+        let bytes: usize = kernels.iter().map(|kernel| self.panels() * kernel.panel_bytes()).sum();
         let runs =
             bytes.div_ceil(Knob::RowRunBytes.get()).next_multiple_of(rayon::current_num_threads());
         let most = bytes.div_ceil(Knob::SharedBytes.get());
-        self.panels().div_ceil(runs.min(most)).next_multiple_of(kernel.row_panels())
+        self.panels().div_ceil(runs.min(most)).next_multiple_of(kernels[0].row_panels())
     }
 
     /// How many panels a task takes.
@@ -180,7 +232,7 @@ impl Call<'_> {
     /// Halves the outputs until they are few enough for a task.
     fn split_outputs(
         &self,
-        kernel: &impl Kernel,
+        kernels: &[impl Kernel],
         mut out: OutputRows,
         panels: Range<usize>,
         most_panels: usize,
@@ -197,22 +249,53 @@ impl Call<'_> {
             }
             let middle = panels.start + half;
             join(
-                || self.split_outputs(kernel, left, panels.start..middle, most_panels),
-                || self.split_outputs(kernel, right, middle..panels.end, most_panels),
+                || self.split_outputs(kernels, left, panels.start..middle, most_panels),
+                || self.split_outputs(kernels, right, middle..panels.end, most_panels),
             );
             return;
         }
-        self.task(kernel, panels.start, &mut out);
+        self.task(kernels, panels.start, &mut out);
     }
 
     /// One task. Not inlined, so that a kernel's buffers are on the stack while it runs, and not in the frame of every task that waits.
     #[inline(never)]
-    fn task(&self, kernel: &impl Kernel, first_panel: usize, out: &mut [&mut [f32]]) {
-        kernel.run(self.isa, first_panel, out);
+    fn task(&self, kernels: &[impl Kernel], first_panel: usize, out: &mut [&mut [f32]]) {
+        match kernels {
+            [kernel] => kernel.run(self.isa, first_panel, out),
+            [gate, up] => self.gated_task(gate, up, first_panel, out),
+            _ => unreachable!("one kernel or two"),
+        }
         if let Some(bias) = self.bias {
             let bias = &bias[first_panel * LANES..];
             dispatch!(self.isa, simd => for row in out {
                 zip_in_place(simd, row, &bias[..row.len()], inlined!(|y, bias| y + bias));
+            });
+        }
+    }
+
+    /// Takes some panels of both kernels at a time, whose sums meet while they are in the second-level cache.
+    fn gated_task<K: Kernel>(&self, gate: &K, up: &K, first_panel: usize, out: &mut [&mut [f32]]) {
+        /// Bytes of the sums of either kernel.
+        const NEAR: usize = 128 * 1024;
+        let panel_sums = size_of::<[f32; LANES]>() * out.len();
+        let panels = if gate.makes_rows_ready() {
+            usize::MAX / LANES
+        } else {
+            (NEAR / panel_sums).next_multiple_of(4)
+        };
+        let width = out[0].len();
+        for start in (0..width).step_by(panels * LANES) {
+            let columns = start..width.min(start + panels * LANES);
+            let first_panel = first_panel + start / LANES;
+            UPS.with(out.len() * columns.len(), 0.0, |ups| {
+                let mut ups: OutputRows = ups.chunks_exact_mut(columns.len()).collect();
+                let mut gates: OutputRows =
+                    out.iter_mut().map(|row| &mut row[columns.clone()]).collect();
+                gate.run(self.isa, first_panel, &mut gates);
+                up.run(self.isa, first_panel, &mut ups);
+                dispatch!(self.isa, simd => for (gate, up) in gates.iter_mut().zip(&ups) {
+                    zip_in_place(simd, gate, up, inlined!(|gate, up| silu(simd, gate) * up));
+                });
             });
         }
     }
@@ -253,6 +336,74 @@ mod tests {
                 };
                 assert_eq!(with_threads(32), with_threads(1), "{format} {rows}");
             }
+        }
+    }
+
+    #[test]
+    fn a_gated_pair_gives_the_bits_of_its_parts() {
+        let (outputs, inputs) = (70, 512);
+        let matrix = |format, seed, activations| {
+            let bytes = blocks::encode(format, &random(outputs * inputs, seed));
+            let mut matrix = Matrix::from_le_bytes(format, outputs, inputs, &bytes);
+            matrix.set_activations(activations);
+            matrix
+        };
+        let check = |gate: &Matrix, up: &Matrix, rows: usize| {
+            let x = random(rows * inputs, 3);
+            for isa in Isa::available_for_integers() {
+                let mut parts = [gate, up].map(|weight| {
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    linear(isa, &x, weight, None, &mut out);
+                    out
+                });
+                let [expected, up_product] = &mut parts;
+                silu_multiply(isa, expected, up_product);
+                let mut out = vec![f32::NAN; rows * outputs];
+                gated_linear(isa, &x, gate, up, &mut out);
+                assert_eq!(&out, expected, "{} {} {isa} {rows}", gate.format(), up.format());
+            }
+        };
+        for format in WeightFormat::ALL {
+            for activations in [Activations::F32, Activations::Int8, Activations::Bf16] {
+                let [gate, up] = [1, 2].map(|seed| matrix(format, seed, activations));
+                for rows in [1, 2, 31] {
+                    check(&gate, &up, rows);
+                }
+            }
+            check(&matrix(format, 1, Activations::F32), &matrix(format, 2, Activations::Int8), 2);
+        }
+        check(
+            &matrix(WeightFormat::F32, 1, Activations::F32),
+            &matrix(WeightFormat::Bf16, 2, Activations::F32),
+            3,
+        );
+    }
+
+    /// More than the sums of some panels, and rows in more than one block.
+    #[test]
+    fn wide_gated_pairs_give_the_bits_of_their_parts() {
+        let (outputs, inputs, rows) = (1000, 64, 150);
+        let x = random(rows * inputs, 3);
+        for (format, activations) in [
+            (WeightFormat::Bf16, Activations::Bf16),
+            (WeightFormat::Q4_0, Activations::Int8),
+            (WeightFormat::F32, Activations::F32),
+        ] {
+            let [gate, up] = [1, 2].map(|seed| {
+                let bytes = blocks::encode(format, &random(outputs * inputs, seed));
+                let mut matrix = Matrix::from_le_bytes(format, outputs, inputs, &bytes);
+                matrix.set_activations(activations);
+                matrix
+            });
+            let isa = Isa::best();
+            let [mut expected, mut product, mut out] =
+                [(); 3].map(|()| vec![f32::NAN; rows * outputs]);
+            linear(isa, &x, &gate, None, &mut expected);
+            linear(isa, &x, &up, None, &mut product);
+            silu_multiply(isa, &mut expected, &product);
+            let pool = ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
+            pool.install(|| gated_linear(isa, &x, &gate, &up, &mut out));
+            assert_eq!(out, expected, "{format}");
         }
     }
 

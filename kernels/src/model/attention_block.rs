@@ -47,13 +47,13 @@ impl AttentionBlock {
     /// Queries (into `buffers.wide`), keys and values of every row, normed and rotated.
     pub(super) fn project_in(&self, isa: Isa, normed: &[f32], buffers: &mut BlockBuffers) {
         let rows = normed.len() / self.query.inputs();
-        let BlockBuffers { wide, up, keys, values, mixed, rope: table, .. } = buffers;
+        let BlockBuffers { wide, unnormed_keys, keys, values, mixed, rope: table, .. } = buffers;
         let queries = &mut wide[..rows * self.query.outputs()];
         let keys = &mut keys[..rows * self.key.outputs()];
         let values = &mut values[..rows * self.value.outputs()];
 
         let unnormed_queries = &mut mixed[..queries.len()];
-        let unnormed_keys = &mut up[..keys.len()];
+        let unnormed_keys = &mut unnormed_keys[..keys.len()];
         linear_each(
             isa,
             normed,

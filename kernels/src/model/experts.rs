@@ -53,7 +53,7 @@ impl Experts {
     ) {
         let width = self.router.inputs();
         let (rows, used) = (x.len() / width, self.routing.used);
-        let BlockBuffers { wide, up, mixed, scores, choice, weights, chosen_by, gathered, .. } =
+        let BlockBuffers { wide, mixed, scores, choice, weights, chosen_by, gathered, .. } =
             buffers;
         let scores = &mut scores[..rows * self.bias.len()];
         let choice = &mut choice[..rows * used];
@@ -75,7 +75,7 @@ impl Experts {
                 gathered.copy_from_slice(&x[i / used * width..][..width]);
             }
             let results = &mut mixed[..gathered.len()];
-            network.forward(isa, gathered, wide, up, results);
+            network.forward(isa, gathered, wide, results);
             fault!(ExpertRowsRotated => chosen_by.rotate_left(1));
             for (result, &i) in results.chunks_exact(width).zip(&*chosen_by) {
                 let output = &mut output[i / used * width..][..width];

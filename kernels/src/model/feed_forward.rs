@@ -42,9 +42,7 @@ impl FeedForward {
     /// If `buffers` has fewer rows.
     pub fn forward(&self, isa: Isa, x: &[f32], buffers: &mut BlockBuffers, output: &mut [f32]) {
         match self {
-            Self::Dense(network) => {
-                network.forward(isa, x, &mut buffers.wide, &mut buffers.up, output);
-            }
+            Self::Dense(network) => network.forward(isa, x, &mut buffers.wide, output),
             Self::Experts(experts) => experts.forward(isa, x, buffers, output),
         }
     }

@@ -40,9 +40,8 @@ pub(super) struct Buffers {
 pub struct BlockBuffers {
     /// B, C and x, or a gate, or the queries: whatever is widest, `[rows, ...]`.
     pub(super) wide: Aligned<f32>,
-    /// The up projection of a feed-forward or an expert, or keys before their norm, `[rows, ...]`.
-    pub(super) up: Aligned<f32>,
-    /// Keys and values, each `[rows, key_value_heads * head_dim]`.
+    /// Keys before their norm, keys, and values, each `[rows, key_value_heads * head_dim]`.
+    pub(super) unnormed_keys: Aligned<f32>,
     pub(super) keys: Aligned<f32>,
     pub(super) values: Aligned<f32>,
     /// The mixer's result before the output projection, queries before their norm, or what an expert makes of its rows.
@@ -70,7 +69,7 @@ impl BlockBuffers {
         let zeroed = |width: usize| Aligned::zeroed(rows * width);
         Self {
             wide: zeroed((3 * config.hidden_size).max(query_width).max(feed_forward_width)),
-            up: zeroed(feed_forward_width.max(config.key_value_width())),
+            unnormed_keys: zeroed(config.key_value_width()),
             keys: zeroed(config.key_value_width()),
             values: zeroed(config.key_value_width()),
             mixed: zeroed(config.hidden_size.max(query_width)),
@@ -143,10 +142,21 @@ impl Scratch {
         let Some(Buffers { hidden, normed, output, block, .. }) = &self.buffers else {
             return 0;
         };
-        let BlockBuffers { wide, up, keys, values, mixed, rope, .. } = block;
+        let BlockBuffers { wide, unnormed_keys, keys, values, mixed, rope, .. } = block;
         let BlockBuffers { scores, choice, weights, chosen_by, gathered, .. } = block;
-        let buffers =
-            [hidden, normed, output, wide, up, keys, values, mixed, scores, weights, gathered];
+        let buffers = [
+            hidden,
+            normed,
+            output,
+            wide,
+            unnormed_keys,
+            keys,
+            values,
+            mixed,
+            scores,
+            weights,
+            gathered,
+        ];
         buffers.iter().map(|buffer| size_of_val(&buffer[..])).sum::<usize>()
             + size_of_val(&choice[..])
             + chosen_by.capacity() * size_of::<usize>()
@@ -174,11 +184,11 @@ mod tests {
         let sparse = Config { experts, ..mixed.clone() };
         let mut scratch = Scratch::default();
         let mut lengths = |config| {
-            let BlockBuffers { wide, up, choice, gathered, .. } = &scratch.reserve(config, 3).block;
-            [wide.len(), up.len(), choice.len(), gathered.len()]
+            let BlockBuffers { wide, choice, gathered, .. } = &scratch.reserve(config, 3).block;
+            [wide.len(), choice.len(), gathered.len()]
         };
-        assert_eq!(lengths(&dense), [3 * 7168, 3 * 7168, 0, 0]);
-        assert_eq!(lengths(&mixed), [3 * 7168, 3 * 7168, 3 * 4, 3 * 2048]);
-        assert_eq!(lengths(&sparse), [3 * 3 * 2048, 3 * 1792, 3 * 4, 3 * 2048]);
+        assert_eq!(lengths(&dense), [3 * 7168, 0, 0]);
+        assert_eq!(lengths(&mixed), [3 * 7168, 3 * 4, 3 * 2048]);
+        assert_eq!(lengths(&sparse), [3 * 3 * 2048, 3 * 4, 3 * 2048]);
     }
 }

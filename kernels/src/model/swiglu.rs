@@ -3,7 +3,7 @@ use super::tensors::{Tensors, Weights};
 use crate::Isa;
 use crate::fault;
 use crate::linear::Matrix;
-use crate::ops::{linear, linear_each, silu_multiply};
+use crate::ops::{gated_linear, linear};
 
 /// A SwiGLU network: `w2 (silu(w1 x) * w3 x)`. Source: `Lfm2MLP` of Hugging Face transformers.
 pub struct SwiGlu {
@@ -28,22 +28,14 @@ impl SwiGlu {
         })
     }
 
-    /// Feeds rows `x` forward to `output`, both `[rows, hidden_size]`; `gate` and `up` have room for `[rows, width]`.
-    pub(super) fn forward(
-        &self,
-        isa: Isa,
-        x: &[f32],
-        gate: &mut [f32],
-        up: &mut [f32],
-        output: &mut [f32],
-    ) {
+    /// Feeds rows `x` forward to `output`, both `[rows, hidden_size]`; `wide` has room for `[rows, width]`.
+    pub(super) fn forward(&self, isa: Isa, x: &[f32], wide: &mut [f32], output: &mut [f32]) {
         let rows = x.len() / self.gate.inputs();
-        let gate = &mut gate[..rows * self.gate.outputs()];
-        let up = &mut up[..rows * self.up.outputs()];
-        linear_each(isa, x, &mut [(&self.gate, gate), (&self.up, up)]);
-        fault!(GateAndUpSwapped => gate.swap_with_slice(up));
-        silu_multiply(isa, gate, up);
-        linear(isa, gate, &self.down, None, output);
+        let wide = &mut wide[..rows * self.gate.outputs()];
+        let Self { gate, up, down } = self;
+        let (gate, up) = fault!(GateAndUpSwapped: (up, gate), else (gate, up));
+        gated_linear(isa, x, gate, up, wide);
+        linear(isa, wide, down, None, output);
     }
 
     /// The weights, for a reader of sizes.

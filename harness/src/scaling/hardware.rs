@@ -47,6 +47,8 @@ pub struct Rates {
     pub linear: [f64; 3],
     /// Bytes of weights of a linear layer with one row.
     pub row: f64,
+    /// How much longer than one row a few wait for memory: they ask for it less evenly.
+    pub few_rows: f64,
     /// Operations of attention.
     pub attention: f64,
     /// Bytes that an operation on elements reads and writes.
@@ -79,7 +81,7 @@ impl Hardware {
         Self {
             cores,
             sockets,
-            core_bandwidth: 36e9,
+            core_bandwidth: 38e9,
             socket_bandwidth: 300e9,
             link_bandwidth: 120e9,
             remote_share: 0.6,
@@ -88,8 +90,9 @@ impl Hardware {
             look: 0.01e-6,
             placement: Placement::Interleaved,
             rates: Rates {
-                linear: [220e9, 580e9, 430e9],
+                linear: [250e9, 750e9, 505e9],
                 row: 90e9,
+                few_rows: 1.6,
                 attention: 180e9,
                 elements: 40e9,
                 prepare: 21e9,

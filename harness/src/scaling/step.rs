@@ -201,6 +201,8 @@ impl Maker<'_> {
         let Tiling { panel_bytes, .. } = tiling;
         let panels = outputs.div_ceil(LANES);
         let cut = Cut { panels, panel_bytes, threads: self.threads };
+        /// From here on computing takes longer than reading.
+        const MANY: usize = 48;
         if rows == 1 {
             let per_run = cut.panels_of_run(tiling.row_panels);
             let run = |first: usize| {
@@ -213,6 +215,7 @@ impl Maker<'_> {
         }
         let most = cut.panels_of_task(rows);
         let rate = self.rates.of(self.stored.activations);
+        let waiting = if rows < MANY { self.rates.few_rows } else { 1.0 };
         let copied = if self.is_prepared() { 0 } else { size_of::<f32>() };
         Work::halved(0..rows, &|rows| tiling.half_of_rows(rows), &|rows| {
             let copying = (rows.len() * inputs * copied) as f64 / self.rates.prepare;
@@ -220,7 +223,8 @@ impl Maker<'_> {
                 Work::halved(0..panels, &|panels| half_of_panels(panels, most), &|panels| {
                     let operations = 2 * rows.len() * inputs * panels.len() * LANES;
                     let computing = operations as f64 / rate + copying;
-                    Work::Task(Task { computing, reading: (panels.len() * panel_bytes) as f64 })
+                    let reading = waiting * (panels.len() * panel_bytes) as f64;
+                    Work::Task(Task { computing, reading })
                 });
             Work::InOrder(vec![self.prepare(rows.len(), inputs), multiply])
         })

@@ -79,6 +79,45 @@ fn one_thread_does_all_there_is() {
     }
 }
 
+/// Nothing is lost or done twice, however it is cut.
+#[test]
+fn the_work_is_all_that_the_model_does() {
+    let config = Config::preset("350m").unwrap();
+    let infinite = f64::INFINITY;
+    let nothing = Rates {
+        linear: [infinite; 3],
+        row: infinite,
+        few_rows: 1.0,
+        attention: infinite,
+        elements: infinite,
+        prepare: infinite,
+        cached: infinite,
+        embedded: infinite,
+        angles: infinite,
+    };
+    let f32 = Stored::plain(WeightFormat::F32);
+    let total = |call: &str, rates, threads| {
+        let call = call.parse().unwrap();
+        let Step(stages) = step(&config, f32, Isa::best(), call, &rates, threads);
+        stages.iter().map(|stage| stage.work.total() * stage.times as f64).sum::<Task>()
+    };
+    for threads in [1, 3, 64] {
+        // The head has one row, and its rate.
+        let head = 2 * config.vocabulary * config.hidden_size;
+        let operations = config.operations(0, 700);
+        let rates = Rates { linear: [1.0; 3], ..nothing };
+        let linear = operations.linear as usize - head;
+        assert_near(total("prefill-700", rates, threads).computing, linear as f64);
+        let rates = Rates { attention: 1.0, ..nothing };
+        assert_near(total("prefill-700", rates, threads).computing, operations.attention as f64);
+
+        let weights = config.operations(0, 1).linear / 2;
+        let bytes = |sequences| (4 * (weights as usize + sequences * config.cached(701))) as f64;
+        assert_near(total("decode-700", nothing, threads).reading, bytes(1));
+        assert_near(total("decode-700x5", nothing, threads).reading, bytes(5));
+    }
+}
+
 #[test]
 fn threads_do_no_more_than_they_and_memory_can() {
     for (threads, placement) in
@@ -121,14 +160,16 @@ fn a_schedule_by_hand() {
     assert_spent(outcome, [4.0, 0.0, 0.45, 0.0, 0.25]);
 }
 
-/// Thread 1 ends its four runs at 4 s, takes two of the three that the other one has left, and is done at 6 s, when that one begins its last.
+/// Thread 0 offers until 0.25 and works on its first run until 6.25. Thread 1 ends its four runs at 4, takes two of the three that are left until
+/// 4.25, and is done with them at 6.25, when the other one begins its last.
 #[test]
 fn a_thread_that_is_done_takes_over_half() {
     let runs = [6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
     let runs = runs.map(|computing| Task { computing, reading: 0.0 }).into();
-    let outcome = play(&hardware(2, 1), 2, &Work::Runs { runs, parts: vec![0..4, 4..8] });
-    assert_near(outcome.seconds, 7.0);
-    assert_spent(outcome, [13.0, 0.0, 0.0, 0.0, 1.0]);
+    let hardware = Hardware { offer: 0.25, ..hardware(2, 1) };
+    let outcome = play(&hardware, 2, &Work::Runs { runs, parts: vec![0..4, 4..8] });
+    assert_near(outcome.seconds, 7.25);
+    assert_spent(outcome, [13.0, 0.0, 0.5, 0.0, 1.0]);
 }
 
 #[test]

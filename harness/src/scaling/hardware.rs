@@ -94,11 +94,11 @@ impl Hardware {
                 row: 90e9,
                 few_rows: 1.6,
                 attention: 180e9,
-                elements: 40e9,
+                elements: 50e9,
                 prepare: 21e9,
-                cached: 1e9,
-                embedded: 1e9,
-                angles: 2.5e7,
+                cached: 6.6e8,
+                embedded: 5e8,
+                angles: 1e8,
             },
         }
     }

@@ -247,7 +247,10 @@ impl Maker<'_> {
     /// Activations of a block, quantised or rounded in pieces: of one row by one thread.
     fn prepare(&self, rows: usize, inputs: usize) -> Work {
         const PIECE: usize = 512;
-        let pieces = if self.is_prepared() { rows * inputs.div_ceil(PIECE) } else { 0 };
+        if !self.is_prepared() {
+            return Work::InOrder(Vec::new());
+        }
+        let pieces = rows * inputs.div_ceil(PIECE);
         let most = if rows == 1 { pieces } else { rows_worth_sharing(PIECE) };
         let seconds = (PIECE * size_of::<f32>()) as f64 / self.rates.prepare;
         self.split_rows(pieces, most, seconds)

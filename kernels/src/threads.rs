@@ -1,6 +1,7 @@
 //! Splits work over the threads of the current rayon pool, without allocating.
 //!
-//! Outputs are split, never a reduction, so the split cannot change a bit.
+//! Outputs are split, never a reduction, so the split cannot change a bit. Where work is cut is for all to ask: a simulation of larger machines cuts it by the
+//! same functions (`docs/scaling.md`).
 
 use std::cell::Cell;
 use std::hint::spin_loop;

@@ -11,7 +11,7 @@ use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::Config;
 use serde::Serialize;
 
-use super::output::{print, print_json, table};
+use super::output::{counted, print, print_json, table};
 use super::settings::ActivationsName;
 use super::{Failure, progress};
 
@@ -109,7 +109,7 @@ struct Row {
     speedup: f64,
     /// That, for each thread.
     efficiency: f64,
-    /// Where most of what is lost of the threads' time went; computing if less is lost than not.
+    /// On what threads spend most of their time.
     bound: &'static str,
     #[serde(flatten)]
     outcome: Outcome,
@@ -276,9 +276,11 @@ fn text(report: &Report) -> String {
         _ => format!(", memory {}", name(placement)),
     };
     let mut text = format!(
-        "simulated: LFM2-{}, {}, {cores} cores on {sockets} sockets, {:.0} GB/s to a core, {:.0} GB/s to a socket{memory}\n",
+        "simulated: LFM2-{}, {}, {} on {}, {:.0} GB/s to a core, {:.0} GB/s to a socket{memory}\n",
         report.preset.to_uppercase(),
         report.stored,
+        counted(cores, "core"),
+        counted(sockets, "socket"),
         core_bandwidth / 1e9,
         socket_bandwidth / 1e9,
     );

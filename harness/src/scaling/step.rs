@@ -197,12 +197,12 @@ impl Maker<'_> {
 
     /// `linear` of so many rows.
     fn linear(&self, rows: usize, outputs: usize, inputs: usize) -> Work {
+        /// From here on computing takes longer than reading.
+        const MANY: usize = 48;
         let tiling = self.tiling(inputs);
         let Tiling { panel_bytes, .. } = tiling;
         let panels = outputs.div_ceil(LANES);
         let cut = Cut { panels, panel_bytes, threads: self.threads };
-        /// From here on computing takes longer than reading.
-        const MANY: usize = 48;
         if rows == 1 {
             let per_run = cut.panels_of_run(tiling.row_panels);
             let run = |first: usize| {

@@ -145,7 +145,7 @@ where
     );
 }
 
-/// Where [`split_rows`] halves so many rows; `None` if they are few enough for a task of at most `most`.
+/// Where `split_rows` halves so many rows; `None` if they are few enough for a task of at most `most`.
 pub fn half_of_rows(rows: usize, most: usize) -> Option<usize> {
     // Whole lanes where rows are single elements.
     let half = if rows < 64 { rows / 2 } else { (rows / 2).next_multiple_of(LANES) };
@@ -181,7 +181,7 @@ where
 /// Of more threads, some come late to the parts of others.
 const MOST_PARTS: usize = 64;
 
-/// The runs of each part that [`share_runs`] makes of so many.
+/// The runs of each part that `share_runs` makes of so many.
 pub fn parts_of_runs(runs: usize, threads: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     let parts = threads.min(runs).min(MOST_PARTS);
     (0..parts).map(move |part| part * runs / parts..(part + 1) * runs / parts)

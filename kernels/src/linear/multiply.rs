@@ -62,7 +62,7 @@ pub fn linear_each(isa: Isa, x: &[f32], products: &mut [(&Matrix, &mut [f32])]) 
     }
 }
 
-/// How many rows of `x` by `weight` are cut by [`linear`].
+/// How [`linear`] cuts rows that it multiplies by `weight`.
 pub fn tiling(isa: Isa, weight: &Matrix) -> Tiling {
     match (weight.panels(), weight.activations()) {
         (Panels::Bf16(elements), Activations::Bf16) => brain_floats::tiling(isa, elements),

@@ -16,6 +16,7 @@ mod logits;
 mod merge;
 mod quantize;
 mod report;
+mod scaling;
 mod time;
 mod tune;
 mod versus;
@@ -56,6 +57,7 @@ pub enum Command {
     Time(time::TimeArguments),
     Ab(ab::AbArguments),
     Tune(tune::TuneArguments),
+    Scaling(scaling::ScalingArguments),
 }
 
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -76,5 +78,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Time(arguments) => time::run(arguments),
         Command::Ab(arguments) => ab::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
+        Command::Scaling(arguments) => scaling::run(&arguments),
     }
 }

@@ -29,6 +29,7 @@ pub mod quantize;
 pub mod random_model;
 pub mod regression;
 pub mod report;
+pub mod scaling;
 pub mod self_test;
 pub mod tune;
 pub mod witness;

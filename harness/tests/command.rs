@@ -106,6 +106,12 @@ fn bad_input_is_refused_with_its_reason() {
     );
     refused(&["check", "--isa", absent], &[absent, "scalar"]);
     refused(&["generate", "--preset", "13b", "--tokens", "1"], &["13b", "350m"]);
+    refused(&["scaling", "--cores", "64", "--sockets", "3"], &["--cores 64 --sockets 3"]);
+    refused(&["scaling", "--cores", "8", "--operations", "9"], &["--operations 9", "8"]);
+    refused(&["scaling", "--call", "decode"], &["decode-128x16"]);
+    refused(&["scaling", "--preset", "lfm2-8b-a1b"], &["lfm2-8b-a1b", "350m"]);
+    refused(&["scaling", "--format", "q4_0", "--activations", "bf16"], &["q4_0", "bf16"]);
+    refused(&["scaling", "--socket-gb", "0"], &["above 0"]);
     refused(&["check", "--op", "no such operation"], &["no such operation"]);
     refused(&["quantize", "--model", good, "--format", "Q3_K"], &["Q3_K", "Q4_K_M"]);
     refused(&["quantize", "--model", good, "--preset", "230m", "--format", "F16"], &["--preset"]);
@@ -755,4 +761,25 @@ fn results_of_machines_are_merged() {
     refused(&["merge", &one, &three], &["three", "not a result"]);
     refused(&["merge", &one, &path("absent")], &["absent"]);
     refused(&["merge", &one], &["FILE"]);
+}
+
+/// What a simulation says does not depend on the machine's mood.
+#[test]
+fn scaling_is_simulated() {
+    let question = ["scaling", "--cores", "6", "--call", "decode-0", "--operations", "6"];
+    let text = printed(&question);
+    assert_eq!(text, printed(&question));
+    assert!(text.contains("6 cores on 2 sockets") && text.contains("out_proj"), "{text}");
+
+    let question = [&question[..], &["--json"]].concat();
+    let rows = json(&question)["calls"][0]["threads"].clone();
+    let numbers = |name: &str| {
+        let rows = rows.as_array().expect("rows").iter();
+        rows.map(|row| row[name].as_f64().expect("a number")).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers("threads"), [1.0, 2.0, 4.0, 6.0]);
+    assert_eq!(numbers("speedup")[0], 1.0);
+    assert!(
+        numbers("speedup").is_sorted() && numbers("efficiency").iter().all(|&share| share <= 1.0)
+    );
 }

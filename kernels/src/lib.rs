@@ -6,8 +6,8 @@
 //! - [`linear`]: packed weights and the matrix kernels;
 //! - [`model`]: configuration, weights, state and the forward pass;
 //! - [`mod@format`]: checkpoint files;
-//! - [`threads`]: how work is shared;
-//! - [`tuning`]: what may be tuned to a CPU;
+//! - [`threads`]: how work is shared; `docs/scaling.md` says how far that goes, and what 64 cores on two sockets would give;
+//! - [`tuning`]: what may be tuned to a CPU; `docs/tuning-notes.md` has what was tried;
 //! - [`peak`]: what the CPU can do at most, for the benches.
 //!
 #![doc = include_str!("../CONTRACT.md")]

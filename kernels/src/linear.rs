@@ -8,6 +8,7 @@
 pub mod blocks;
 pub(crate) mod brain_floats;
 pub(crate) mod chains;
+pub mod cut;
 mod elements;
 pub(crate) mod integers;
 mod matrix;
@@ -19,5 +20,5 @@ mod weight_format;
 pub use matrix::Matrix;
 pub(crate) use multiply::BLOCK_ROWS;
 pub(crate) use multiply::UPS;
-pub use multiply::{gated_linear, linear, linear_each};
+pub use multiply::{gated_linear, linear, linear_each, tiling};
 pub use weight_format::{Activations, UnknownWeightFormat, WeightFormat};

@@ -26,7 +26,7 @@ mod softmax;
 pub use add::add;
 pub use add_scaled::add_scaled;
 pub use argmax::argmax;
-pub use attention::{MAX_GROUP, MAX_HEAD_DIM, attention};
+pub use attention::{AttentionCut, MAX_GROUP, MAX_HEAD_DIM, attention};
 pub use embedding::embedding;
 pub use exp::exp;
 pub use key_value_cache::{CacheElement, KeyValueCache};

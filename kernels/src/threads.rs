@@ -1,6 +1,7 @@
 //! Splits work over the threads of the current rayon pool, without allocating.
 //!
-//! Outputs are split, never a reduction, so the split cannot change a bit.
+//! Outputs are split, never a reduction, so the split cannot change a bit. Where work is cut is for all to ask: a simulation of larger machines cuts it by the
+//! same functions (`docs/scaling.md`).
 
 use std::cell::Cell;
 use std::hint::spin_loop;
@@ -133,17 +134,22 @@ where
     W: Fn(usize, &mut [T]) + Sync,
 {
     let rows = out.len() / row_length;
-    if rows <= most {
+    let Some(half) = half_of_rows(rows, most) else {
         return work(first, out);
-    }
-    // Whole lanes where rows are single elements.
-    let half = if rows < 64 { rows / 2 } else { (rows / 2).next_multiple_of(LANES) };
+    };
     let (left, right) = out.split_at_mut(half * row_length);
     let middle = first + fault!(ThreadsOverlap: half - 1, else half);
     join(
         || split(first, left, row_length, most, work),
         || split(middle, right, row_length, most, work),
     );
+}
+
+/// Where `split_rows` halves so many rows; `None` if they are few enough for a task of at most `most`.
+pub fn half_of_rows(rows: usize, most: usize) -> Option<usize> {
+    // Whole lanes where rows are single elements.
+    let half = if rows < 64 { rows / 2 } else { (rows / 2).next_multiple_of(LANES) };
+    (rows > most).then_some(half)
 }
 
 /// Calls `work` on runs of `run` elements of `out`, in parallel, with the index of each run's first element.
@@ -155,23 +161,35 @@ where
     T: Send,
     W: Fn(usize, &mut [T]) + Sync,
 {
-    /// Of more threads, some come late to the parts of others.
-    const MOST_PARTS: usize = 64;
-    let runs = out.len().div_ceil(run);
-    let threads = rayon::current_num_threads().min(runs).min(MOST_PARTS);
+    let runs_of_parts = parts_of_runs(out.len().div_ceil(run), rayon::current_num_threads());
+    let threads = runs_of_parts.len();
     if threads <= 1 {
         return work(0, out);
     }
     let mut parts = ArrayVec::<_, MOST_PARTS>::new();
     let (mut first, mut rest) = (0, out);
-    for thread in 0..threads {
-        let end = ((thread + 1) * runs / threads * run).min(first + rest.len());
+    for runs in runs_of_parts {
+        let end = (runs.end * run).min(first + rest.len());
         let (part, others) = rest.split_at_mut(end - first);
         parts.push(Mutex::new(Part { first, rest: part }));
         (first, rest) = (end, others);
     }
     let parts = Parts { parts: &parts, run };
     parts.begin(0..threads, work);
+}
+
+/// Of more threads, some come late to the parts of others.
+const MOST_PARTS: usize = 64;
+
+/// The runs of each part that `share_runs` makes of so many.
+pub fn parts_of_runs(runs: usize, threads: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
+    let parts = threads.min(runs).min(MOST_PARTS);
+    (0..parts).map(move |part| part * runs / parts..(part + 1) * runs / parts)
+}
+
+/// How many runs a part keeps of so many that are left, when another thread takes over the others.
+pub fn runs_kept(left: usize) -> usize {
+    left / 2
 }
 
 /// What nobody has taken yet of a thread's part.
@@ -224,7 +242,7 @@ impl<'b, T: Send> Parts<'_, 'b, T> {
     /// The second half of what is left, or all if it is one run.
     fn take_half(&self, of: usize) -> Option<Part<'b, T>> {
         let mut part = self.lock(of);
-        let kept = part.rest.len().div_ceil(self.run) / 2 * self.run;
+        let kept = runs_kept(part.rest.len().div_ceil(self.run)) * self.run;
         let kept = part.take_before(kept);
         let taken = mem::replace(&mut *part, kept);
         (!taken.rest.is_empty()).then_some(taken)
@@ -236,7 +254,7 @@ impl<'b, T: Send> Parts<'_, 'b, T> {
 }
 
 /// How many rows of `row_length` make a run worth handing to another thread in an op that does a few operations per element.
-pub(crate) fn rows_worth_sharing(row_length: usize) -> usize {
+pub fn rows_worth_sharing(row_length: usize) -> usize {
     Knob::SharedElements.get().div_ceil(row_length.max(1))
 }
 

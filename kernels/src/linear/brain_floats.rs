@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::chains::{CUT, Panels, multiply_elements};
+use super::chains::{self, CUT, Panels, multiply_elements};
+use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::integers::Begin;
-use super::multiply::{BLOCK_ROWS, Call, Kernel, Tiling};
+use super::multiply::{BLOCK_ROWS, Call, Kernel};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::fault;
@@ -84,6 +85,15 @@ pub fn multiply<const N: usize>(
     }
 }
 
+/// How rows are cut.
+pub fn tiling(isa: Isa, weights: &Elements<bf16>) -> Tiling {
+    if isa.has_brain_dots() { pair_tiling(weights) } else { chains::tiling(isa, weights) }
+}
+
+fn pair_tiling(weights: &Elements<bf16>) -> Tiling {
+    Tiling { rows: TILE_ROWS, row_panels: ROW_PANELS, panel_bytes: weights.panel_bytes() }
+}
+
 /// Rounds rows to words, block by block.
 fn multiply_pairs<const N: usize>(
     call: &Call,
@@ -92,8 +102,7 @@ fn multiply_pairs<const N: usize>(
     out: &mut [f32],
 ) {
     let Call { isa, inputs, .. } = *call;
-    let tiling = Tiling { rows: TILE_ROWS, panel_bytes: N * weights[0].panel_bytes() };
-    call.split(tiling, x, out, &|x, block| {
+    call.split(pair_tiling(weights[0]).of_each(N), x, out, &|x, block| {
         let rows = x.len() / inputs;
         let (height, cuts) = (rows.min(TILE_ROWS), inputs.div_ceil(CUT));
         let tiles = rows.div_ceil(height);

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
+use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
-use super::multiply::{Call, Kernel, Tiling};
+use super::multiply::{Call, Kernel};
 use super::quantised::{Blocks, Quantised, RUN};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::aligned::CACHE_LINE;
@@ -207,11 +208,24 @@ pub fn multiply<P: Panels, const N: usize>(
     out: &mut [f32],
 ) {
     let Call { isa, inputs, .. } = *call;
-    let tile_rows = tile_height(isa.registers(), panels_at_once::<P>(isa), usize::MAX);
-    let tiling = Tiling { rows: tile_rows, panel_bytes: N * weights[0].panel_bytes() };
+    let tiling = tiling(isa, weights[0]).of_each(N);
     call.split(tiling, x, out, &|x, block| {
         call.multiply(weights.map(|weights| Chains { x, inputs, weights }), block);
     });
+}
+
+/// How rows are cut.
+pub fn tiling<P: Panels>(isa: Isa, weights: &P) -> Tiling {
+    Tiling {
+        rows: tile_height(isa.registers(), panels_at_once::<P>(isa), usize::MAX),
+        row_panels: row_panels::<P>(),
+        panel_bytes: weights.panel_bytes(),
+    }
+}
+
+/// Panels that one row takes at once.
+fn row_panels<P: Panels>() -> usize {
+    if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP }
 }
 
 /// Chains over weights.
@@ -228,7 +242,7 @@ impl<P: Panels> Kernel for Chains<'_, P> {
     }
 
     fn row_panels(&self) -> usize {
-        if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP }
+        row_panels::<P>()
     }
 
     fn makes_rows_ready(&self) -> bool {

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::multiply::{BLOCK_ROWS, Block, Call, Kernel, Tiling};
+use super::cut::Tiling;
+use super::multiply::{BLOCK_ROWS, Block, Call, Kernel};
 use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
@@ -120,6 +121,15 @@ const fn starts_of<B: Summed>() -> Starts {
     }
 }
 
+/// How rows are cut.
+pub fn tiling<B: Summed>(isa: Isa, weights: &Quantised<B>) -> Tiling {
+    let rows = match isa.registers() {
+        Registers::Few => LOW_TILE,
+        Registers::Many => HIGH_TILE,
+    };
+    Tiling { rows, row_panels: 1, panel_bytes: weights.panel_bytes() }
+}
+
 /// Multiplies several rows by quantised weights. They are quantised block by block, once for all tasks of a block.
 pub fn many_rows<B: Summed, const N: usize>(
     call: &Call,
@@ -129,12 +139,7 @@ pub fn many_rows<B: Summed, const N: usize>(
 ) {
     let Call { isa, inputs, .. } = *call;
     let groups = weights[0].row_runs().div_ceil(GROUP);
-    let tile_rows = match isa.registers() {
-        Registers::Few => LOW_TILE,
-        Registers::Many => HIGH_TILE,
-    };
-    let tiling = Tiling { rows: tile_rows, panel_bytes: N * weights[0].panel_bytes() };
-    call.split(tiling, x, out, &|x, block| {
+    call.split(tiling(isa, weights[0]).of_each(N), x, out, &|x, block| {
         let rows = x.len() / inputs;
         QUANTISED.with(rows * groups, [Activations::default(); GROUP], |activations| {
             let most = rows_worth_sharing(GROUP * RUN);

@@ -47,6 +47,7 @@ macro_rules! with_panels {
         }
     }};
 }
+pub(super) use with_panels;
 
 /// As [`with_panels!`], with the names bound to the packed weights of each of some matrices, all of one format.
 macro_rules! with_panels_of_each {

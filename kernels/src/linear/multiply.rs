@@ -2,7 +2,8 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::matrix::{Panels, with_panels_of_each};
+use super::cut::{Cut, Tiling, half_of_panels};
+use super::matrix::{Panels, with_panels, with_panels_of_each};
 use super::{Activations, Matrix, brain_floats, chains, integers};
 use crate::buffers::Buffers;
 use crate::ops::silu_multiply;
@@ -10,7 +11,6 @@ use crate::simd::math::silu;
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, dispatch};
 use crate::threads::{join, share_runs};
-use crate::tuning::Knob;
 
 /// Rows that share one pass over the weights, at most.
 pub const BLOCK_ROWS: usize = 144;
@@ -105,6 +105,20 @@ pub fn gated_linear(isa: Isa, x: &[f32], gate: &Matrix, up: &Matrix, out: &mut [
 /// What the matrix that is not the gate gives.
 pub static UPS: Buffers<f32> = Buffers::new();
 
+/// How [`linear`] cuts rows that it multiplies by `weight`.
+pub fn tiling(isa: Isa, weight: &Matrix) -> Tiling {
+    match (weight.panels(), weight.activations()) {
+        (Panels::Bf16(elements), Activations::Bf16) => brain_floats::tiling(isa, elements),
+        (panels, activations) => with_panels!(panels,
+            elements => chains::tiling(isa, elements),
+            quantised => match activations {
+                Activations::Int8 => integers::tiling(isa, quantised),
+                _ => chains::tiling(isa, quantised),
+            }
+        ),
+    }
+}
+
 /// How the rows of a block are multiplied by some panels.
 pub trait Kernel: Sync {
     /// Bytes of a panel.
@@ -136,14 +150,6 @@ pub struct Call<'a> {
 /// The part of each row of an output that one task writes.
 type OutputRows<'a> = ArrayVec<&'a mut [f32], BLOCK_ROWS>;
 
-/// How rows are cut into blocks.
-pub struct Tiling {
-    /// The height of all tiles but those of a remainder.
-    pub rows: usize,
-    /// Bytes of a panel, of both matrices where there are two.
-    pub panel_bytes: usize,
-}
-
 /// The outputs of rows that share one pass over the weights.
 pub struct Block<'a> {
     out: &'a mut [f32],
@@ -166,8 +172,8 @@ impl Call<'_> {
         W: Fn(&[f32], Block) + Sync,
     {
         let rows = out.len() / self.outputs;
-        let most_panels = self.panels_worth_sharing(rows, tiling.panel_bytes);
-        self.halve_rows(tiling.rows, x, Block { out, most_panels }, work);
+        let most_panels = self.cut(tiling.panel_bytes).panels_of_task(rows);
+        self.halve_rows(&tiling, x, Block { out, most_panels }, work);
     }
 
     /// Shares the outputs of a block among the threads: of one kernel, or of a gate and what it lets through.
@@ -177,7 +183,8 @@ impl Call<'_> {
         Block { out, most_panels }: Block,
     ) {
         if out.len() == self.outputs {
-            let run = self.row_run(&kernels) * LANES;
+            let panel_bytes = kernels.iter().map(Kernel::panel_bytes).sum();
+            let run = self.cut(panel_bytes).panels_of_run(kernels[0].row_panels()) * LANES;
             share_runs(out, run, &|first, out| self.task(&kernels, first / LANES, &mut [out]));
         } else {
             let rows = out.chunks_exact_mut(self.outputs).collect();
@@ -189,43 +196,24 @@ impl Call<'_> {
         self.outputs.div_ceil(LANES)
     }
 
-    /// How many panels one row takes at a time, such that threads have as many runs each.
-    fn row_run(&self, kernels: &[impl Kernel]) -> usize {
-        let bytes: usize = kernels.iter().map(|kernel| self.panels() * kernel.panel_bytes()).sum();
-        let runs =
-            bytes.div_ceil(Knob::RowRunBytes.get()).next_multiple_of(rayon::current_num_threads());
-        let most = bytes.div_ceil(Knob::SharedBytes.get());
-        self.panels().div_ceil(runs.min(most)).next_multiple_of(kernels[0].row_panels())
-    }
-
-    /// How many panels a task takes.
-    fn panels_worth_sharing(&self, rows: usize, panel_bytes: usize) -> usize {
-        let threads = rayon::current_num_threads();
-        if threads == 1 {
-            return self.panels();
-        }
-        let blocks = rows.div_ceil(Knob::BlockRows.get());
-        let tasks = (threads * Knob::TasksPerThread.get()).div_ceil(blocks);
-        let least = (Knob::SharedBytes.get() / panel_bytes.max(1)).max(1);
-        self.panels().div_ceil(tasks).max(least)
+    fn cut(&self, panel_bytes: usize) -> Cut {
+        Cut { panels: self.panels(), panel_bytes, threads: rayon::current_num_threads() }
     }
 
     /// Halves the rows until they are a block.
-    fn halve_rows<W>(&self, tile_rows: usize, x: &[f32], block: Block, work: &W)
+    fn halve_rows<W>(&self, tiling: &Tiling, x: &[f32], block: Block, work: &W)
     where
         W: Fn(&[f32], Block) + Sync,
     {
         let Block { out, most_panels } = block;
-        let rows = out.len() / self.outputs;
-        if rows <= Knob::BlockRows.get() {
+        let Some(half) = tiling.half_of_rows(out.len() / self.outputs) else {
             return work(x, Block { out, most_panels });
-        }
-        let half = (rows + tile_rows) / (2 * tile_rows) * tile_rows;
+        };
         let (x_left, x_right) = x.split_at(half * self.inputs);
         let (left, right) = out.split_at_mut(half * self.outputs);
         join(
-            || self.halve_rows(tile_rows, x_left, Block { out: left, most_panels }, work),
-            || self.halve_rows(tile_rows, x_right, Block { out: right, most_panels }, work),
+            || self.halve_rows(tiling, x_left, Block { out: left, most_panels }, work),
+            || self.halve_rows(tiling, x_right, Block { out: right, most_panels }, work),
         );
     }
 
@@ -237,9 +225,7 @@ impl Call<'_> {
         panels: Range<usize>,
         most_panels: usize,
     ) {
-        if panels.len() > most_panels {
-            // Whole strips, where there are some.
-            let half = (panels.len() / 2).next_multiple_of(4).min(panels.len() - 1);
+        if let Some(half) = half_of_panels(panels.len(), most_panels) {
             let mut left = OutputRows::new();
             let mut right = OutputRows::new();
             for row in out {

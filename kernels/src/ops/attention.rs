@@ -77,6 +77,62 @@ struct Shape {
     group: usize,
 }
 
+/// How the work of [`attention`] becomes tasks.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionCut {
+    /// Key and value heads.
+    pub heads: usize,
+    /// Elements of each.
+    pub head_dim: usize,
+    /// Query heads that share one.
+    pub group: usize,
+    /// Where the first row stands.
+    pub first_position: usize,
+}
+
+impl AttentionCut {
+    /// How many heads of a single row a task takes at most.
+    pub fn heads_of_task(&self) -> usize {
+        /// Cached elements that are worth handing to another thread.
+        const WORTH_SHARING: usize = 64 * 1024;
+        let visited = (self.first_position + 1) * 2 * self.head_dim;
+        WORTH_SHARING.div_ceil(visited).min(self.heads)
+    }
+
+    /// How many of several rows a task takes at most, with all their heads.
+    pub fn rows_of_task(&self, rows: usize, threads: usize) -> usize {
+        /// Enough for the threads to end together.
+        const TASKS_OF_A_THREAD: usize = 8;
+        let bands = rows * self.group / (TASKS_OF_A_THREAD * threads * BAND);
+        bands.clamp(2, BANDS) * BAND / self.group
+    }
+
+    /// Where `rows` rows from `first` on are cut, which become `parts` parts at least, in tasks of at most `most` rows; `None` if they are one task.
+    pub fn half_of_rows(
+        &self,
+        first: usize,
+        rows: usize,
+        parts: usize,
+        most: usize,
+    ) -> Option<usize> {
+        if rows <= most && parts <= 1 || rows <= 1 {
+            return None;
+        }
+        // At whole tasks, where there are many.
+        let step = if rows > 4 * most { most } else { TILE.div_ceil(self.group) };
+        Some(self.half_of_time(first, rows).next_multiple_of(step).clamp(1, rows - 1))
+    }
+
+    /// How many of `rows` rows from `first` on take half of their time: later ones see more keys.
+    fn half_of_time(&self, first: usize, rows: usize) -> usize {
+        /// What a row costs besides its keys, in keys.
+        const BESIDES: usize = 32;
+        let begin = self.first_position + first + BESIDES;
+        // The sum of `begin + row` over half of the rows is half of that over all.
+        (begin * begin + rows * begin + rows * rows / 2).isqrt() - begin
+    }
+}
+
 struct Layer<'a, E> {
     isa: Isa,
     shape: Shape,
@@ -87,24 +143,18 @@ struct Layer<'a, E> {
 
 impl<E: InLines> Layer<'_, E> {
     fn split(&self, query: &[f32], out: &mut [f32], rows: usize) {
-        /// Cached elements that are worth handing to another thread.
-        const WORTH_SHARING: usize = 64 * 1024;
-        let Shape { heads, head_dim, group } = self.shape;
+        let Shape { head_dim, group, .. } = self.shape;
         let per_head = group * head_dim;
         if rows == 1 {
-            let visited = (self.first_position + 1) * 2 * head_dim;
-            let most = WORTH_SHARING.div_ceil(visited).min(heads);
+            let most = self.cut().heads_of_task();
             split_rows(out, per_head, most, &|first, out| {
                 let task_heads = first..first + out.len() / per_head;
                 let query = &query[first * per_head..][..out.len()];
                 self.task(query, self.first_position, task_heads, out);
             });
         } else {
-            /// Enough for the threads to end together.
-            const TASKS_OF_A_THREAD: usize = 8;
             let threads = rayon::current_num_threads();
-            let bands = rows * group / (TASKS_OF_A_THREAD * threads * BAND);
-            let most = bands.clamp(2, BANDS) * BAND / group;
+            let most = self.cut().rows_of_task(rows, threads);
             self.share(query, 0, out, threads, most);
         }
     }
@@ -114,19 +164,16 @@ impl<E: InLines> Layer<'_, E> {
         let Shape { heads, head_dim, group } = self.shape;
         let row = heads * group * head_dim;
         let rows = out.len() / row;
-        if rows <= most && parts <= 1 || rows <= 1 {
+        let Some(half) = self.cut().half_of_rows(first, rows, parts, most) else {
             let query = &query[first * row..][..out.len()];
             return self.task(query, self.first_position + first, 0..heads, out);
-        }
+        };
         if rayon::current_num_threads() == 1 {
             for (i, out) in out.chunks_mut(most * row).enumerate() {
                 self.share(query, first + i * most, out, 1, most);
             }
             return;
         }
-        // At whole tasks, where there are many.
-        let step = if rows > 4 * most { most } else { TILE.div_ceil(group) };
-        let half = self.half(first, rows).next_multiple_of(step).clamp(1, rows - 1);
         let (left, right) = out.split_at_mut(half * row);
         join(
             || self.share(query, first, left, parts.div_ceil(2), most),
@@ -134,13 +181,9 @@ impl<E: InLines> Layer<'_, E> {
         );
     }
 
-    /// How many of `rows` rows from `first` on take half of their time: later ones see more keys.
-    fn half(&self, first: usize, rows: usize) -> usize {
-        /// What a row costs besides its keys, in keys.
-        const BESIDES: usize = 32;
-        let begin = self.first_position + first + BESIDES;
-        // The sum of `begin + row` over half of the rows is half of that over all.
-        (begin * begin + rows * begin + rows * rows / 2).isqrt() - begin
+    fn cut(&self) -> AttentionCut {
+        let Self { shape: Shape { heads, head_dim, group }, first_position, .. } = *self;
+        AttentionCut { heads, head_dim, group, first_position }
     }
 
     /// Some rows of some heads; `query` and `out` are `[rows, heads, group, head_dim]`.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::elements::{PAIR, Panel, Weight};
+use crate::aligned::CACHE_LINE;
 use crate::simd::slices::inlined;
 use crate::simd::{Element, LANES, Lanes, Simd};
 
@@ -144,23 +145,33 @@ impl InLines for f16 {
 
 /// Panels whose lines follow each other.
 #[derive(Clone, Copy)]
-pub struct Lines<'a, E, const N: usize>(pub [&'a [[E; LANES]]; N]);
+pub struct Lines<'a, E, const N: usize> {
+    pub panels: [&'a [[E; LANES]]; N],
+    /// How far ahead of a pair that is read another is asked for, in bytes; 0 if none is.
+    pub ahead: usize,
+}
 
 impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
     #[inline(always)]
     fn pairs(self) -> usize {
-        let mut lines = self.0[0].len();
+        let mut lines = self.panels[0].len();
         for n in 1..N {
-            lines = if self.0[n].len() < lines { self.0[n].len() } else { lines };
+            lines = if self.panels[n].len() < lines { self.panels[n].len() } else { lines };
         }
         lines / PAIR
     }
 
     #[inline(always)]
     fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
+        let bytes = PAIR * LANES * E::BYTES;
         let mut lines = [simd.splat(0.0); N];
         for n in 0..N {
-            lines[n] = E::load(simd, &self.0[n].as_chunks::<PAIR>().0[pair][which]);
+            if self.ahead > 0 && which == 0 {
+                for line in (0..bytes).step_by(CACHE_LINE) {
+                    simd.prefetch(self.panels[n], pair * bytes + self.ahead + line);
+                }
+            }
+            lines[n] = E::load(simd, &self.panels[n].as_chunks::<PAIR>().0[pair][which]);
         }
         lines
     }
@@ -169,7 +180,7 @@ impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
     fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N] {
         let mut lines = [simd.splat(0.0); N];
         for n in 0..N {
-            lines[n] = E::load(simd, &self.0[n][k]);
+            lines[n] = E::load(simd, &self.panels[n][k]);
         }
         lines
     }

@@ -1,7 +1,6 @@
 use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
-use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::fault;
 use crate::linear::tile::{Columns, InLines, Lines, chain};
@@ -356,16 +355,11 @@ impl HeadRows {
             for key in (segment..keys.min(segment + SEGMENT)).step_by(BLOCK) {
                 let (lines, _) = elements[2 * key * self.head_dim..].as_chunks();
                 let (keys, lines) = lines.split_at(BLOCK * self.panels());
-                let (values, next) = lines.split_at(BLOCK * self.panels());
-                if self.count <= TILE {
-                    // So few rows wait for memory, and the hardware's own prefetching follows panels side by side badly.
-                    let next = &next[..(2 * BLOCK * self.panels()).min(next.len())];
-                    for byte in (0..size_of_val(next)).step_by(CACHE_LINE) {
-                        simd.prefetch(next, byte);
-                    }
-                }
+                let values = &lines[..BLOCK * self.panels()];
+                // So few rows wait for memory, and the hardware's own prefetching follows panels side by side badly.
+                let ahead = if self.count <= TILE { 2 * size_of_val(keys) } else { 0 };
                 for (i, band) in bands.iter_mut().enumerate() {
-                    let block = Block { rows: self.band(i), key, keys, values };
+                    let block = Block { rows: self.band(i), key, keys, values, ahead };
                     let partials = if segment == 0 { &mut band.total } else { &mut band.segment };
                     block.add_to(simd, &band.queries, &mut scores, partials);
                 }
@@ -452,6 +446,8 @@ struct Block<'a, E> {
     key: usize,
     keys: &'a [[E; LANES]],
     values: &'a [[E; LANES]],
+    /// How far ahead the next block is asked for, in bytes; 0 if it is not.
+    ahead: usize,
 }
 
 impl<E: InLines> Block<'_, E> {
@@ -496,7 +492,7 @@ impl<E: InLines> Block<'_, E> {
                 for r in 0..R {
                     tile[r] = &queries[r * head_dim..][..head_dim];
                 }
-                score_tile(simd, tile, self.keys, visible[R - 1].div_ceil(LANES), scores);
+                score_tile(simd, tile, self.keys, self.ahead, visible[R - 1].div_ceil(LANES), scores);
                 for r in 0..R {
                     largest[r] = mask(simd, &mut scores[r], visible[r]);
                 }
@@ -566,6 +562,7 @@ impl<E: InLines> Block<'_, E> {
                     probabilities: tile,
                     visible: self.rows.visible_to_tile(first, self.key),
                     factors: factors.first_chunk::<R>().expect("the tile's rows"),
+                    ahead: self.ahead,
                 };
                 tile.add_to(simd, self.values, sums);
             });
@@ -626,24 +623,25 @@ fn score_tile<S: Simd, E: InLines, const R: usize>(
     simd: S,
     queries: [&[f32]; R],
     keys: &[[E; LANES]],
+    ahead: usize,
     panels: usize,
     scores: &mut [Scores; R],
 ) {
     let mut panel = 0;
     if is_wide::<S>() {
         while panel + 4 <= panels {
-            score_panels::<S, E, R, 4>(simd, queries, keys, panel, scores);
+            score_panels::<S, E, R, 4>(simd, queries, keys, ahead, panel, scores);
             panel += 4;
         }
     }
     if is_wide::<S>() || R < 4 {
         while panel + 2 <= panels {
-            score_panels::<S, E, R, 2>(simd, queries, keys, panel, scores);
+            score_panels::<S, E, R, 2>(simd, queries, keys, ahead, panel, scores);
             panel += 2;
         }
     }
     while panel < panels {
-        score_panels::<S, E, R, 1>(simd, queries, keys, panel, scores);
+        score_panels::<S, E, R, 1>(simd, queries, keys, ahead, panel, scores);
         panel += 1;
     }
 }
@@ -653,6 +651,7 @@ fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
     simd: S,
     queries: [&[f32]; R],
     keys: &[[E; LANES]],
+    ahead: usize,
     first: usize,
     scores: &mut [Scores; R],
 ) {
@@ -662,7 +661,7 @@ fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
         panels[n] = &keys[(first + n) * head_dim..][..head_dim];
     }
     let mut sums = [[simd.splat(0.0); N]; R];
-    chain(simd, 0..head_dim, queries, Lines(panels), &mut sums);
+    chain(simd, 0..head_dim, queries, Lines { panels, ahead }, &mut sums);
     for r in 0..R {
         let scores = &mut scores[r][first..][..N];
         for n in 0..N {
@@ -678,6 +677,7 @@ struct ValueTile<'a, const R: usize> {
     /// How many keys each row may see.
     visible: [usize; R],
     factors: &'a [f32; R],
+    ahead: usize,
 }
 
 impl<const R: usize> ValueTile<'_, R> {
@@ -730,9 +730,10 @@ impl<const R: usize> ValueTile<'_, R> {
         }
         // Rows come in order of position, so the first sees the fewest.
         let (fewest, most) = (self.visible[0], self.visible[R - 1]);
-        chain(simd, 0..fewest, self.probabilities, Lines(panels), &mut tile);
+        let lines = Lines { panels, ahead: self.ahead };
+        chain(simd, 0..fewest, self.probabilities, lines, &mut tile);
         for k in fewest..most {
-            let lines = Lines(panels).line(simd, k);
+            let lines = lines.line(simd, k);
             for r in 0..R {
                 if self.visible[r] > k {
                     let probability = simd.splat(self.probabilities[r][k]);

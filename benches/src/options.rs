@@ -127,9 +127,12 @@ impl Options {
         (has_more && self.flags.threads.is_none()).then(|| Self { flags, ..self.clone() })
     }
 
-    /// The instruction sets to compare: those that were asked for, else all.
+    /// The instruction sets to compare: those that were asked for, else all but fallbacks.
     pub fn compared_isas(&self) -> Vec<Isa> {
-        self.isas.clone().unwrap_or_else(Isa::available)
+        let is_compared = |isa: &Isa| !isa.is_fallback();
+        self.isas
+            .clone()
+            .unwrap_or_else(|| Isa::available().into_iter().filter(is_compared).collect())
     }
 
     /// The instruction sets to time: those that were asked for, else the widest, or all.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod ab;
+mod bring_up;
 mod check;
 mod faults;
 mod generate;
@@ -56,6 +57,7 @@ pub enum Command {
     Time(time::TimeArguments),
     Ab(ab::AbArguments),
     Tune(tune::TuneArguments),
+    BringUp(bring_up::BringUpArguments),
 }
 
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -76,5 +78,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Time(arguments) => time::run(arguments),
         Command::Ab(arguments) => ab::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
+        Command::BringUp(arguments) => bring_up::run(&arguments),
     }
 }

@@ -31,5 +31,6 @@ pub mod regression;
 pub mod report;
 pub mod self_test;
 pub mod tune;
+pub mod verbs;
 pub mod witness;
 pub mod workload;

@@ -19,6 +19,7 @@ pub(crate) mod environment;
 mod isa;
 pub(crate) mod math;
 pub(crate) mod slices;
+pub mod verbs;
 
 pub(crate) use dispatch::*;
 use isa::{DotInstructions, Token};
@@ -27,6 +28,12 @@ pub(crate) use isa::{each_isa, isas};
 
 mod scalar;
 pub use scalar::Scalar;
+
+/// A file to begin an instruction set with, named `template`, which is right as it is. Tests compile it.
+pub const TEMPLATE: &str = include_str!("simd/template.rs");
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod template;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod nearness;
@@ -424,4 +431,17 @@ mod tests {
             let expected = [-0.0, 0.0, -0.0, 0.0, 2.0].map(|value: f32| [value.to_bits(); LANES]);
             assert_eq!(chosen.map(|lanes| lanes.map(f32::to_bits)), expected, "{isa}");
         }
-    }}
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_template_is_right() {
+        fn of<S: Simd>(simd: S, x: &[f32; LANES]) -> [u32; LANES] {
+            simd.vectorize(|| math::sigmoid(simd, simd.load(x)).to_array().map(f32::to_bits))
+        }
+        let template = template::Template::detect().expect("every x86-64 has its features");
+        for power in -20..20 {
+            let x = std::array::from_fn(|i| (i as f32 - 7.3) * 2.0_f32.powi(power));
+            assert_eq!(of(template, &x), of(Scalar, &x));
+        }
+    }
+}

@@ -15,7 +15,7 @@ use super::{Failure, checkpoint};
 
 #[derive(clap::Args)]
 pub struct Settings {
-    /// The instruction set: scalar, neon, avx2 or avx512 [default: this CPU's best]
+    /// The instruction set, as `lfm2 isas` names it [default: this CPU's best]
     ///
     /// One that this CPU lacks is an error. The result is the same on each.
     #[arg(long, value_name = "ISA")]

@@ -53,8 +53,7 @@ const BYTE_EDGES: [u8; 8] = [0, 1, 0x3F, 0x7F, 0x81, 0xFF, 0x80, 0xC0];
 
 /// The operands of one trial.
 pub fn operands(takes: Takes, stream: Stream) -> Operands {
-    let draws = |what: u64, lane: usize| {
-        let stream = stream;
+    let draws = move |what: u64, lane: usize| {
         move |draw: u64| stream.bits(draw + 16 * (lane as u64 + LANES as u64 * what))
     };
     let lanes = |what| std::array::from_fn(|lane| number(draws(what, lane)));

@@ -61,8 +61,8 @@ impl Stage {
             ],
             Self::Reductions => &["argmax", "softmax", "rms_norm", "route"],
             Self::Linear => &["linear"],
-            Self::Attention => &["short_conv", "shift_sum", "attention"],
-            Self::Model => &["model"],
+            Self::Attention => &["short_conv", "shift_sum_time", "shift_sum_feature", "attention"],
+            Self::Model => &["model", "model_experts", "model_quantised"],
         }
     }
 

@@ -758,6 +758,14 @@ fn results_of_machines_are_merged() {
 }
 
 #[test]
+fn an_instruction_set_is_checked_without_its_dot_products() {
+    let Some(without) = Isa::best().without_dots() else { return };
+    let list = format!("scalar,{without}");
+    let report = json(&["check", "--op", "^add$", "--isa", &list, "--cases", "1", "--json"]);
+    assert_eq!(report["isas"], serde_json::json!(["scalar", without.name()]));
+}
+
+#[test]
 fn an_instruction_set_begins_with_a_template() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("sse9.rs");

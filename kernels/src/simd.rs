@@ -41,6 +41,11 @@ pub(crate) mod nearness;
 mod pairs;
 
 #[cfg(target_arch = "x86_64")]
+mod sse41;
+#[cfg(target_arch = "x86_64")]
+pub use sse41::Sse41;
+
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::{Avx2, AvxVnni};

@@ -19,6 +19,9 @@ macro_rules! each_isa {
             /// Advanced SIMD.
             #[cfg(target_arch = "aarch64")]
             Neon = "neon" or "neon-nodot", dots dot;
+            /// SSE4.1, for CPUs without AVX2 or FMA.
+            #[cfg(target_arch = "x86_64")]
+            Sse41 = "sse41";
             /// AVX2 with FMA and F16C.
             #[cfg(target_arch = "x86_64")]
             Avx2 = "avx2" or "avx2-nodot", dots vnni;

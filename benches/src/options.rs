@@ -127,9 +127,12 @@ impl Options {
         (has_more && self.flags.threads.is_none()).then(|| Self { flags, ..self.clone() })
     }
 
-    /// The instruction sets to compare: those that were asked for, else all.
+    /// The instruction sets to compare: those that were asked for, else all but fallbacks for which there is something better.
     pub fn compared_isas(&self) -> Vec<Isa> {
-        self.isas.clone().unwrap_or_else(Isa::available)
+        let is_compared = |isa: &Isa| *isa == Isa::best() || !isa.is_fallback();
+        self.isas
+            .clone()
+            .unwrap_or_else(|| Isa::available().into_iter().filter(is_compared).collect())
     }
 
     /// The instruction sets to time: those that were asked for, else the widest, or all.
@@ -290,6 +293,17 @@ mod tests {
         assert_eq!((full.isas(), full.is_patient()), (Isa::available(), false));
         let named = parse("--full --isa scalar");
         assert_eq!((named.isas(), named.is_patient()), (Isa::available()[..1].to_vec(), true));
+    }
+
+    #[test]
+    fn a_fallback_is_timed_where_it_is_named() {
+        let compared =
+            |flags: &str| Options::parse(&words(flags), words("--bench")).unwrap().compared_isas();
+        let is_fallback = |isa: &Isa| isa.is_fallback() && *isa != Isa::best();
+        let Some(fallback) = Isa::available().into_iter().find(is_fallback) else { return };
+        assert!(!compared("").contains(&fallback) && compared("").contains(&Isa::best()));
+        assert_eq!(compared(&format!("--isa {fallback}")), [fallback]);
+        assert_eq!(compared("--isa all"), Isa::available());
     }
 
     #[test]

@@ -485,7 +485,7 @@ fn judged_by_oracle(fill: Fill, elements: usize, errors: Errors) -> Vec<Check> {
 }
 
 /// Turns a panic into an error.
-fn caught<R>(what: &str, work: impl FnOnce() -> R) -> Result<R, String> {
+pub(crate) fn caught<R>(what: &str, work: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|panic| format!("{what} panicked: {}", panic_message(&*panic)))
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod ab;
+mod bring_up;
 mod check;
 mod faults;
 mod generate;
@@ -58,6 +59,7 @@ pub enum Command {
     Ab(ab::AbArguments),
     Tune(tune::TuneArguments),
     Scaling(scaling::ScalingArguments),
+    BringUp(bring_up::BringUpArguments),
 }
 
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -79,5 +81,6 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Ab(arguments) => ab::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
         Command::Scaling(arguments) => scaling::run(&arguments),
+        Command::BringUp(arguments) => bring_up::run(&arguments),
     }
 }

@@ -32,5 +32,6 @@ pub mod report;
 pub mod scaling;
 pub mod self_test;
 pub mod tune;
+pub mod verbs;
 pub mod witness;
 pub mod workload;

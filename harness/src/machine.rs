@@ -101,6 +101,7 @@ pub fn difference(a: &Machine, b: &Machine) -> Option<String> {
 #[cfg(target_arch = "x86_64")]
 fn features() -> Vec<Feature> {
     features!(is_x86_feature_detected:
+        "ssse3" "sse4.1"
         "avx2" "fma" "f16c" "avxvnni"
         "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16" "avx512fp16"
     )

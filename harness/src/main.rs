@@ -17,6 +17,7 @@ Examples:
   lfm2 generate --preset 350m --tokens 1,2,3      how fast a model runs, without a download
   lfm2 tune --out profile.json                    what runs fastest on this CPU
   lfm2 ab --base old/lfm2 --head new/lfm2         whether a build is slower than another
+  lfm2 bring-up --template sve                    begins a new instruction set
 
 `lfm2 COMMAND --help` explains a command and has examples of it.
 

@@ -783,3 +783,46 @@ fn scaling_is_simulated() {
         numbers("speedup").is_sorted() && numbers("efficiency").iter().all(|&share| share <= 1.0)
     );
 }
+
+#[test]
+fn an_instruction_set_is_checked_without_its_dot_products() {
+    let Some(without) = Isa::best().without_dots() else { return };
+    let list = format!("scalar,{without}");
+    let report = json(&["check", "--op", "^add$", "--isa", &list, "--cases", "1", "--json"]);
+    assert_eq!(report["isas"], serde_json::json!(["scalar", without.name()]));
+}
+
+#[test]
+fn an_instruction_set_begins_with_a_template() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("sse9.rs");
+    let template = printed(&["bring-up", "--template", "sse9"]);
+    assert!(template.contains("pub struct Sse9(());"), "{template}");
+    assert_eq!(printed(&["bring-up", "--template", "sse9", "--out", text(&file)]), "");
+    assert_eq!(fs::read_to_string(&file).expect("the file"), template);
+    refused(&["bring-up", "--template", "sse8", "--out", text(&file)], &["sse9.rs exists"]);
+    assert_eq!(fs::read_to_string(&file).expect("the file"), template);
+    assert_eq!(names_in(folder.path()), ["sse9.rs"]);
+    refused(&["bring-up", "--template", "sse9", "--out", "/no/such/folder/f"], &["no such folder"]);
+    refused(&["bring-up", "--template", "avx2"], &["there is an instruction set avx2"]);
+    refused(&["bring-up", "--template", "../sse9"], &["../sse9", "lower-case letters"]);
+    refused(&["bring-up", "--template", "sse9", "--until", "lanes"], &["--template", "--until"]);
+}
+
+#[test]
+fn an_instruction_set_is_looked_at_stage_by_stage() {
+    let absent = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+    refused(&["bring-up"], &["--isa", "--template"]);
+    refused(&["bring-up", "--isa", absent], &[absent, "scalar"]);
+    refused(&["bring-up", "--isa", "axv2"], &["axv2", "--template"]);
+    refused(&["bring-up", "--isa", "scalar"], &["lfm2 check --isa scalar"]);
+    let Some(isa) = Isa::available().get(1).copied() else { return };
+    let until = ["--until", "unary", "--cases", "2"];
+    let text = printed(&[&["bring-up", "--isa", isa.name()], &until[..]].concat());
+    let stages: Vec<&str> =
+        text.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    assert_eq!(stages[..2], ["lanes", "unary"], "{text}");
+    assert!(text.contains(" verbs ") && text.contains("\nsilu_multiply "), "{text}");
+    assert!(!text.contains("reductions") && !text.contains("FAILED"), "{text}");
+    assert!(text.ends_with(&format!("lfm2 bring-up --isa {isa}\n")), "{text}");
+}

@@ -9,24 +9,41 @@
 //! plain `for` loops (iterator adaptors are only `#[inline]`), closures go through `inlined!`, and CI looks for
 //! intrinsics that were left as calls.
 
-use std::fmt;
 use std::ops::{Add, Div, Mul, Sub};
-use std::str::FromStr;
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
+mod dispatch;
 pub(crate) mod environment;
+mod isa;
 pub(crate) mod math;
 pub(crate) mod slices;
+pub mod verbs;
+
+pub(crate) use dispatch::*;
+use isa::{DotInstructions, Token};
+pub use isa::{ISA_NAMES, Isa, IsaError};
+pub(crate) use isa::{each_isa, isas};
 
 mod scalar;
 pub use scalar::Scalar;
+
+/// A file to begin an instruction set with, named `template`, which is right as it is. Tests compile it.
+pub const TEMPLATE: &str = include_str!("simd/template.rs");
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod template;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod nearness;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
+
+#[cfg(target_arch = "x86_64")]
+mod sse41;
+#[cfg(target_arch = "x86_64")]
+pub use sse41::Sse41;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -45,10 +62,6 @@ pub use neon::{Neon, NeonDot};
 
 /// Lanes in one vector, on every instruction set.
 pub const LANES: usize = 16;
-
-/// Every name that an instruction set can have, on any CPU, narrowest first.
-pub const ISA_NAMES: [&str; 7] =
-    ["scalar", "neon-nodot", "neon", "avx2-nodot", "avx2", "avx512-nodot", "avx512"];
 
 /// How many accumulators the registers of an instruction set hold: the shape of its matrix tiles.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -407,367 +420,10 @@ macro_rules! narrow_element {
 narrow_element!(f16);
 narrow_element!(bf16);
 
-/// Whether an instruction set has instructions for dot products, of bytes or of brain floats.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum DotInstructions {
-    /// This CPU lacks them.
-    Absent,
-    /// This CPU has them.
-    Present,
-    /// This CPU has them, and they are not to be used.
-    GivenUp,
-}
-
-impl DotInstructions {
-    fn detected(present: bool) -> Self {
-        if present { Self::Present } else { Self::Absent }
-    }
-
-    fn given_up(self) -> Self {
-        if self == Self::Present { Self::GivenUp } else { self }
-    }
-}
-
-/// An instruction set that this machine can run: the value holds the proof.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
-    /// Plain Rust, the specification.
-    Scalar(Scalar),
-    /// AVX2 with FMA and F16C.
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    /// AVX-512 Foundation.
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
-    /// Advanced SIMD.
-    #[cfg(target_arch = "aarch64")]
-    Neon(Neon),
-}
-
-impl Isa {
-    /// Every instruction set that this machine can run, narrowest first.
-    pub fn available() -> Vec<Self> {
-        let mut isas = vec![Self::Scalar(Scalar)];
-        #[cfg(target_arch = "x86_64")]
-        {
-            isas.extend(Avx2::detect().map(Self::Avx2));
-            isas.extend(Avx512::detect().map(Self::Avx512));
-        }
-        #[cfg(target_arch = "aarch64")]
-        isas.extend(Neon::detect().map(Self::Neon));
-        isas
-    }
-
-    /// The widest instruction set that this machine can run.
-    pub fn best() -> Self {
-        *Self::available().last().expect("scalar is always available")
-    }
-
-    /// As [`available`](Self::available), each also [without dot products](Self::without_dots): all ways to multiply integers and brain
-    /// floats.
-    pub fn available_for_integers() -> Vec<Self> {
-        let variants = |isa: Self| isa.without_dots().into_iter().chain([isa]);
-        Self::available().into_iter().flat_map(variants).collect()
-    }
-
-    /// The same instruction set without the instructions for dot products (VNNI, dotprod, AVX-512 BF16) that this CPU has, named with
-    /// `-nodot`: what an older CPU would run. `None` if there are none to give up.
-    pub fn without_dots(self) -> Option<Self> {
-        let without = match self {
-            Self::Scalar(token) => Self::Scalar(token),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(token) => Self::Avx2(token.without_dots()),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) => Self::Avx512(token.without_dots()),
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(token) => Self::Neon(token.without_dots()),
-        };
-        (without != self).then_some(without)
-    }
-
-    /// The same, with what is tuned as it is now.
-    #[inline(always)]
-    pub(crate) fn tuned(self) -> Self {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(token) => Self::Avx2(token.tuned()),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) => Self::Avx512(token.tuned()),
-            isa => isa,
-        }
-    }
-
-    /// The name that [`FromStr`] accepts, one of [`ISA_NAMES`].
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scalar(_) => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(token) => {
-                if token.dots() == DotInstructions::GivenUp {
-                    "avx2-nodot"
-                } else {
-                    "avx2"
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) => {
-                if token.has_given_up_dots() {
-                    "avx512-nodot"
-                } else {
-                    "avx512"
-                }
-            }
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(token) => {
-                if token.dots() == DotInstructions::GivenUp {
-                    "neon-nodot"
-                } else {
-                    "neon"
-                }
-            }
-        }
-    }
-}
-
-impl Isa {
-    /// Whether it has [`BrainDots`] on this CPU: those of plain Rust, or an instruction that is not given up.
-    pub fn has_brain_dots(self) -> bool {
-        match self {
-            Self::Scalar(_) => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => false,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) => token.bf16().is_some(),
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(_) => false,
-        }
-    }
-
-    /// How many accumulators its registers hold.
-    pub(crate) fn registers(self) -> Registers {
-        #[inline(always)]
-        fn of<S: Simd>(_: S) -> Registers {
-            S::REGISTERS
-        }
-        match self {
-            Self::Scalar(token) => of(token),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(token) => of(token),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(token) => of(token),
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(token) => of(token),
-        }
-    }
-}
-
-impl fmt::Debug for Isa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl fmt::Display for Isa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// An instruction set that was asked for and cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IsaError {
-    /// The name is not one of [`ISA_NAMES`].
-    #[error("unknown instruction set {name:?}: expected one of {}", ISA_NAMES.join(", "))]
-    Unknown {
-        /// What was asked for.
-        name: String,
-    },
-    /// This CPU lacks it.
-    #[error("this CPU does not have {name}: it has {}", available.join(", "))]
-    Unavailable {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        available: Vec<&'static str>,
-    },
-}
-
-impl FromStr for Isa {
-    type Err = IsaError;
-
-    fn from_str(name: &str) -> Result<Self, IsaError> {
-        let available = Self::available_for_integers();
-        if let Some(isa) = available.iter().find(|isa| isa.name() == name) {
-            return Ok(*isa);
-        }
-        let name = name.to_string();
-        if !ISA_NAMES.contains(&name.as_str()) {
-            return Err(IsaError::Unknown { name });
-        }
-        Err(IsaError::Unavailable {
-            name,
-            available: available.into_iter().map(Self::name).collect(),
-        })
-    }
-}
-
-/// Evaluates `$body` with `$simd` bound to `$wrap` of the token inside `$isa`.
-macro_rules! dispatch_wrapped {
-    ($isa:expr, $wrap:path, $simd:ident => $body:expr) => {{
-        use $crate::simd::{Isa, dispatch_wrapped};
-        match Isa::tuned($isa) {
-            Isa::Scalar(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon(token) => dispatch_wrapped!(@ $wrap, token, $simd => $body),
-        }
-    }};
-    (@ $wrap:path, $token:ident, $simd:ident => $body:expr) => {{
-        use $crate::simd::{Simd, slices};
-        let $simd = $wrap($token);
-        Simd::vectorize($simd, slices::inlined!(|| $body))
-    }};
-}
-pub(crate) use dispatch_wrapped;
-
-/// Evaluates `$body` with `$dots` bound to `$wrap` of the best [`Dots`] of `$isa`.
-macro_rules! dispatch_dots_wrapped {
-    ($isa:expr, $wrap:path, $dots:ident => $body:expr) => {{
-        use $crate::simd::{Isa, dispatch_dots_wrapped};
-        match Isa::tuned($isa) {
-            Isa::Scalar(token) => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(token) => match token.vnni() {
-                Some(vnni) => dispatch_dots_wrapped!(@ $wrap, vnni, $dots => $body),
-                None => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
-            },
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(token) => match token.vnni() {
-                Some(vnni) => dispatch_dots_wrapped!(@ $wrap, vnni, $dots => $body),
-                None => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
-            },
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon(token) => match token.dot() {
-                Some(dot) => dispatch_dots_wrapped!(@ $wrap, dot, $dots => $body),
-                None => dispatch_dots_wrapped!(@ $wrap, token, $dots => $body),
-            },
-        }
-    }};
-    (@ $wrap:path, $token:ident, $dots:ident => $body:expr) => {{
-        use $crate::simd::{Dots, slices};
-        let $dots = $wrap($token);
-        Dots::vectorize($dots, slices::inlined!(|| $body))
-    }};
-}
-pub(crate) use dispatch_dots_wrapped;
-
-/// Evaluates `$body` with `$dots` bound to `$wrap` of the [`BrainDots`] of `$isa`, which [has](Isa::has_brain_dots) some.
-macro_rules! dispatch_brain_dots_wrapped {
-    ($isa:expr, $wrap:path, $dots:ident => $body:expr) => {{
-        use $crate::simd::{Isa, dispatch_brain_dots_wrapped};
-        match Isa::tuned($isa) {
-            Isa::Scalar(token) => dispatch_brain_dots_wrapped!(@ $wrap, token, $dots => $body),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(token) if let Some(bf16) = token.bf16() => {
-                dispatch_brain_dots_wrapped!(@ $wrap, bf16, $dots => $body)
-            }
-            isa => unreachable!("{isa} has no products of brain floats"),
-        }
-    }};
-    (@ $wrap:path, $token:ident, $dots:ident => $body:expr) => {{
-        use $crate::simd::{BrainDots, slices};
-        let $dots = $wrap($token);
-        BrainDots::vectorize($dots, slices::inlined!(|| $body))
-    }};
-}
-pub(crate) use dispatch_brain_dots_wrapped;
-
-/// Evaluates `$body` with `$simd` bound to the token inside `$isa`.
-#[cfg(not(feature = "faults"))]
-macro_rules! dispatch {
-    ($isa:expr, $simd:ident => $body:expr) => {
-        $crate::simd::dispatch_wrapped!($isa, std::convert::identity, $simd => $body)
-    };
-}
-
-/// Evaluates `$body` with `$simd` bound to the token inside `$isa`, or, if that is the one whose lanes are wrong on purpose, to such.
-#[cfg(feature = "faults")]
-macro_rules! dispatch {
-    ($isa:expr, $simd:ident => $body:expr) => {{
-        use $crate::faults::{Faulty, has_wrong_lanes};
-        use $crate::simd::dispatch_wrapped;
-        if has_wrong_lanes($isa) {
-            dispatch_wrapped!($isa, Faulty, $simd => $body)
-        } else {
-            dispatch_wrapped!($isa, std::convert::identity, $simd => $body)
-        }
-    }};
-}
-pub(crate) use dispatch;
-
-/// Evaluates `$body` with `$dots` bound to the best [`Dots`] of `$isa`.
-#[cfg(not(feature = "faults"))]
-macro_rules! dispatch_dots {
-    ($isa:expr, $dots:ident => $body:expr) => {
-        $crate::simd::dispatch_dots_wrapped!($isa, std::convert::identity, $dots => $body)
-    };
-}
-
-/// Evaluates `$body` with `$dots` bound to the best [`Dots`] of `$isa`, or, if that is the one whose lanes are wrong on purpose, to such.
-#[cfg(feature = "faults")]
-macro_rules! dispatch_dots {
-    ($isa:expr, $dots:ident => $body:expr) => {{
-        use $crate::faults::{Faulty, has_wrong_lanes};
-        use $crate::simd::dispatch_dots_wrapped;
-        if has_wrong_lanes($isa) {
-            dispatch_dots_wrapped!($isa, Faulty, $dots => $body)
-        } else {
-            dispatch_dots_wrapped!($isa, std::convert::identity, $dots => $body)
-        }
-    }};
-}
-pub(crate) use dispatch_dots;
-
-/// Evaluates `$body` with `$dots` bound to the [`BrainDots`] of `$isa`, which [has](Isa::has_brain_dots) some.
-#[cfg(not(feature = "faults"))]
-macro_rules! dispatch_brain_dots {
-    ($isa:expr, $dots:ident => $body:expr) => {
-        $crate::simd::dispatch_brain_dots_wrapped!($isa, std::convert::identity, $dots => $body)
-    };
-}
-
-/// Evaluates `$body` with `$dots` bound to the [`BrainDots`] of `$isa`, or, if that is the one whose lanes are wrong on purpose, to such.
-#[cfg(feature = "faults")]
-macro_rules! dispatch_brain_dots {
-    ($isa:expr, $dots:ident => $body:expr) => {{
-        use $crate::faults::{Faulty, has_wrong_lanes};
-        use $crate::simd::dispatch_brain_dots_wrapped;
-        if has_wrong_lanes($isa) {
-            dispatch_brain_dots_wrapped!($isa, Faulty, $dots => $body)
-        } else {
-            dispatch_brain_dots_wrapped!($isa, std::convert::identity, $dots => $body)
-        }
-    }};
-}
-pub(crate) use dispatch_brain_dots;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_round_trip() {
-        for isa in Isa::available() {
-            assert_eq!(isa.name().parse(), Ok(isa));
-            assert!(ISA_NAMES.contains(&isa.name()));
-        }
-    }
-
-    // `dispatch!` imports for other modules what is defined here.
-    #[allow(unused_imports)]
     #[test]
     fn equals_choose_as_documented() {
         for isa in Isa::available() {
@@ -781,13 +437,16 @@ mod tests {
             assert_eq!(chosen.map(|lanes| lanes.map(f32::to_bits)), expected, "{isa}");
         }
     }
-
+    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn an_absent_isa_is_an_error() {
-        let absent = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
-        let error = absent.parse::<Isa>().unwrap_err().to_string();
-        assert!(error.contains(absent) && error.contains("scalar"), "{error}");
-        let error = "axv2".parse::<Isa>().unwrap_err().to_string();
-        assert!(error.contains("unknown") && error.contains("avx512"), "{error}");
+    fn the_template_is_right() {
+        fn of<S: Simd>(simd: S, x: &[f32; LANES]) -> [u32; LANES] {
+            simd.vectorize(|| math::sigmoid(simd, simd.load(x)).to_array().map(f32::to_bits))
+        }
+        let template = template::Template::detect().expect("every x86-64 has its features");
+        for power in -20..20 {
+            let x = std::array::from_fn(|i| (i as f32 - 7.3) * 2.0_f32.powi(power));
+            assert_eq!(of(template, &x), of(Scalar, &x));
+        }
     }
 }

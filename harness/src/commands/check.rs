@@ -20,7 +20,8 @@ use lfm2_kernels::Isa;
 use regex::Regex;
 
 use self::matrix::Matrix;
-use self::summary::{Results, Summary, error_fraction, remarks, text};
+pub use self::summary::{Results, text};
+use self::summary::{Summary, error_fraction, remarks};
 use super::exhaustive::{self, ExhaustiveArguments};
 use super::output::{OutputFile, counted, print, print_json};
 use super::profile::ProfileArguments;
@@ -202,7 +203,8 @@ fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
     Ok(ops)
 }
 
-fn check_all(ops: &[&Op], isas: &[Isa], cases: Cases, seed: u64) -> Vec<Report> {
+/// Checks operations on all cores, with a bar.
+pub fn check_all(ops: &[&Op], isas: &[Isa], cases: Cases, seed: u64) -> Vec<Report> {
     let count: u64 = ops.iter().map(|op| case_count(op, cases)).sum();
     let bar = progress::bar("checking", "cases", count as usize);
     // The last is whole models, which take longest. Threads of their own: one that waits for a pool would begin another operation.

@@ -15,7 +15,7 @@ use super::{Failure, checkpoint};
 
 #[derive(clap::Args)]
 pub struct Settings {
-    /// The instruction set: scalar, neon, avx2 or avx512 [default: this CPU's best]
+    /// The instruction set, as `lfm2 isas` names it [default: this CPU's best]
     ///
     /// One that this CPU lacks is an error. The result is the same on each.
     #[arg(long, value_name = "ISA")]
@@ -39,10 +39,12 @@ pub struct Settings {
     activations: ActivationsName,
 }
 
-/// Those that were asked for, or all: each instruction set once, in the order in which the machine lists them.
+/// Those that were asked for, or all but what gives dot products up: each instruction set once, in the order in which the machine lists them.
 pub fn chosen_isas(asked: &[Isa]) -> Vec<Isa> {
-    let is_chosen = |isa: &Isa| asked.is_empty() || asked.contains(isa);
-    Isa::available().into_iter().filter(is_chosen).collect()
+    if asked.is_empty() {
+        return Isa::available();
+    }
+    Isa::available_for_integers().into_iter().filter(|isa| asked.contains(isa)).collect()
 }
 
 #[derive(clap::Args)]

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use super::nearness::Nearness;
 use super::pairs::{Pairs, pairs_of_bytes};
-use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
+use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Token, Words, environment};
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,24 +34,24 @@ impl Avx2 {
         })
     }
 
-    /// The same, bringing weights near as is tuned now.
-    #[inline(always)]
-    pub(super) fn tuned(self) -> Self {
-        Self { nearness: Nearness::in_force(), ..self }
-    }
-
     /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
     pub fn vnni(self) -> Option<AvxVnni> {
         (self.dots == DotInstructions::Present).then_some(AvxVnni(self))
     }
+}
 
-    /// The same without that instruction.
-    pub fn without_dots(self) -> Self {
+impl Token for Avx2 {
+    fn without_dots(self) -> Self {
         Self { dots: self.dots.given_up(), ..self }
     }
 
-    pub(super) fn dots(self) -> DotInstructions {
-        self.dots
+    fn has_given_up_dots(self) -> bool {
+        self.dots == DotInstructions::GivenUp
+    }
+
+    #[inline(always)]
+    fn tuned(self) -> Self {
+        Self { nearness: Nearness::in_force(), ..self }
     }
 }
 

@@ -13,7 +13,8 @@ use super::nearness::Nearness;
 use super::pairs::{Pairs, pairs_of_bytes};
 use super::slices::inlined;
 use super::{
-    BrainDots, DotInstructions, Dots, LANES, Lanes, Registers, Scalar, Simd, Words, environment,
+    BrainDots, DotInstructions, Dots, LANES, Lanes, Registers, Scalar, Simd, Token, Words,
+    environment,
 };
 
 /// Proof of AVX-512 Foundation and its instructions for bytes and words (BW).
@@ -55,12 +56,6 @@ impl Avx512 {
                 .get_or_init(|| probe_brain_dots(Avx512Bf16(self)) == probe_brain_dots(Scalar))
     }
 
-    /// The same, bringing weights near as is tuned now.
-    #[inline(always)]
-    pub(super) fn tuned(self) -> Self {
-        Self { nearness: Nearness::in_force(), ..self }
-    }
-
     /// The same with an instruction for dot products of bytes, if this CPU has it and it is not given up.
     pub fn vnni(self) -> Option<Avx512Vnni> {
         (self.dots == DotInstructions::Present).then_some(Avx512Vnni(self))
@@ -70,14 +65,20 @@ impl Avx512 {
     pub fn bf16(self) -> Option<Avx512Bf16> {
         (self.brain_dots == DotInstructions::Present).then_some(Avx512Bf16(self))
     }
+}
 
-    /// The same without those instructions.
-    pub fn without_dots(self) -> Self {
+impl Token for Avx512 {
+    fn without_dots(self) -> Self {
         Self { dots: self.dots.given_up(), brain_dots: self.brain_dots.given_up(), ..self }
     }
 
-    pub(super) fn has_given_up_dots(self) -> bool {
+    fn has_given_up_dots(self) -> bool {
         [self.dots, self.brain_dots].contains(&DotInstructions::GivenUp)
+    }
+
+    #[inline(always)]
+    fn tuned(self) -> Self {
+        Self { nearness: Nearness::in_force(), ..self }
     }
 }
 

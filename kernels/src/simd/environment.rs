@@ -80,7 +80,7 @@ mod tests {
     use std::hint::black_box;
 
     use super::*;
-    use crate::simd::{Isa, Lanes, dispatch};
+    use crate::simd::{Isa, Lanes, Simd, dispatch};
 
     #[cfg(target_arch = "x86_64")]
     const FLUSH: Control = 0x8040;

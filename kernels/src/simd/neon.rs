@@ -8,7 +8,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Words, environment};
+use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Token, Words, environment};
 
 /// Proof of Advanced SIMD.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,14 +32,15 @@ impl Neon {
     pub fn dot(self) -> Option<NeonDot> {
         (self.dots == DotInstructions::Present).then_some(NeonDot(self))
     }
+}
 
-    /// The same without that instruction.
-    pub fn without_dots(self) -> Self {
+impl Token for Neon {
+    fn without_dots(self) -> Self {
         Self { dots: self.dots.given_up() }
     }
 
-    pub(super) fn dots(self) -> DotInstructions {
-        self.dots
+    fn has_given_up_dots(self) -> bool {
+        self.dots == DotInstructions::GivenUp
     }
 }
 

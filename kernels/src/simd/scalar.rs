@@ -5,11 +5,27 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{BrainDots, Dots, LANES, Lanes, Registers, Simd, Words, environment, fold_halves};
+use super::{
+    BrainDots, Dots, LANES, Lanes, Registers, Simd, Token, Words, environment, fold_halves,
+};
 
 /// Needs nothing from the CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Scalar;
+
+impl Scalar {
+    /// The token, which every CPU has.
+    pub fn detect() -> Option<Self> {
+        Some(Self)
+    }
+
+    /// The same with products of brain floats, which it has in plain Rust.
+    pub fn bf16(self) -> Option<Self> {
+        Some(self)
+    }
+}
+
+impl Token for Scalar {}
 
 /// Sixteen floats in memory.
 #[derive(Clone, Copy)]

@@ -27,9 +27,9 @@ mod template;
 
 const EXAMPLES: &str = "\
 Examples:
-  lfm2 bring-up --template sse41 --out kernels/src/simd/sse41.rs   a file to begin with
-  lfm2 bring-up --isa sse41 --until lanes                          after each verb that is written
-  lfm2 bring-up --isa sse41                                        when all of them are
+  lfm2 bring-up --template sve --out kernels/src/simd/sve.rs   a file to begin with
+  lfm2 bring-up --isa sve --until lanes                        after each verb that is written
+  lfm2 bring-up --isa sve                                      when all of them are
 
 kernels/docs/bring-up.md goes through it step by step.
 

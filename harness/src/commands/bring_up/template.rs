@@ -17,7 +17,7 @@ pub fn template(name: &str) -> Result<String, Failure> {
         && name.chars().all(|c| is_letter(c) || c.is_ascii_digit() || c == '_');
     if !is_name {
         return Err(format!(
-            "{name:?} is no name for a new instruction set: expected lower-case letters, digits and _, such as sse41"
+            "{name:?} is no name for a new instruction set: expected lower-case letters, digits and _, such as sve2"
         )
         .into());
     }

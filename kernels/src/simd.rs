@@ -24,7 +24,7 @@ mod scalar;
 pub use scalar::Scalar;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod nearness;
+mod nearness;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
 

@@ -125,8 +125,10 @@ impl Call<'_> {
     /// Shares the outputs of a block among the threads.
     pub fn multiply(&self, kernel: &impl Kernel, Block { out, most_panels }: Block) {
         if out.len() == self.outputs {
-            let run = self.row_run(kernel) * LANES;
-            share_runs(out, run, &|first, out| self.task(kernel, first / LANES, &mut [out]));
+            let threads = rayon::current_num_threads().min(Knob::RowThreads.get());
+            let run = self.row_run(kernel, threads) * LANES;
+            let work = |first, out: &mut _| self.task(kernel, first / LANES, &mut [out]);
+            share_runs(out, run, threads, &work);
         } else {
             let rows = out.chunks_exact_mut(self.outputs).collect();
             self.split_outputs(kernel, rows, 0..self.panels(), most_panels);
@@ -138,10 +140,9 @@ impl Call<'_> {
     }
 
     /// How many panels one row takes at a time, such that threads have as many runs each.
-    fn row_run(&self, kernel: &impl Kernel) -> usize {
+    fn row_run(&self, kernel: &impl Kernel, threads: usize) -> usize {
         let bytes = self.panels() * kernel.panel_bytes();
-        let runs =
-            bytes.div_ceil(Knob::RowRunBytes.get()).next_multiple_of(rayon::current_num_threads());
+        let runs = bytes.div_ceil(Knob::RowRunBytes.get()).next_multiple_of(threads);
         let most = bytes.div_ceil(Knob::SharedBytes.get());
         self.panels().div_ceil(runs.min(most)).next_multiple_of(kernel.row_panels())
     }

@@ -8,6 +8,7 @@ use crate::linear::tile::{Columns, InLines, Lines, chain};
 use crate::simd::math::exp_of_at_most_89;
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 use crate::threads::{join, split_rows};
+use crate::tuning::Knob;
 
 /// Keys that one step of the online softmax takes: part of the numeric contract.
 pub(super) const BLOCK: usize = 64;
@@ -26,9 +27,6 @@ const TILE: usize = 6;
 
 /// Query rows that go through a block of keys together: first their scores, then the softmax, then their values.
 const BAND: usize = 4 * TILE;
-
-/// The most bands of a task: each block of keys is brought near once for all of them.
-const BANDS: usize = 8;
 
 /// Causal grouped-query attention of the newest positions over everything that is cached:
 /// `out[t][h] = sum over s of softmax(query[t][h] . key[s][h / group] / sqrt(head_dim)) value[s][h / group]`, for positions `s` up to
@@ -87,24 +85,22 @@ struct Layer<'a, E> {
 
 impl<E: InLines> Layer<'_, E> {
     fn split(&self, query: &[f32], out: &mut [f32], rows: usize) {
-        /// Cached elements that are worth handing to another thread.
-        const WORTH_SHARING: usize = 64 * 1024;
         let Shape { heads, head_dim, group } = self.shape;
         let per_head = group * head_dim;
         if rows == 1 {
             let visited = (self.first_position + 1) * 2 * head_dim;
-            let most = WORTH_SHARING.div_ceil(visited).min(heads);
+            let most = Knob::SharedKeys.get().div_ceil(visited).min(heads);
             split_rows(out, per_head, most, &|first, out| {
                 let task_heads = first..first + out.len() / per_head;
                 let query = &query[first * per_head..][..out.len()];
                 self.task(query, self.first_position, task_heads, out);
             });
         } else {
-            /// Enough for the threads to end together.
-            const TASKS_OF_A_THREAD: usize = 8;
             let threads = rayon::current_num_threads();
-            let bands = rows * group / (TASKS_OF_A_THREAD * threads * BAND);
-            let most = bands.clamp(2, BANDS) * BAND / group;
+            let tasks = Knob::AttentionTasks.get() * threads;
+            let most_bands = Knob::AttentionBands.get();
+            let bands = (rows * group / (tasks * BAND)).clamp(most_bands.min(2), most_bands);
+            let most = bands * BAND / group;
             self.share(query, 0, out, threads, most);
         }
     }

@@ -543,6 +543,11 @@ impl Isa {
         }
     }
 
+    /// Whether its registers hold few accumulators, so that [`Knob::WidenedRows`](crate::tuning::Knob::WidenedRows) matters.
+    pub fn has_few_registers(self) -> bool {
+        self.registers() == Registers::Few
+    }
+
     /// How many accumulators its registers hold.
     pub(crate) fn registers(self) -> Registers {
         #[inline(always)]

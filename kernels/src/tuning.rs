@@ -81,6 +81,10 @@ macro_rules! knobs {
 const KIB: usize = 1024;
 
 knobs! {
+    /// The level of the cache that weights are brought into before they are read, on x86-64.
+    PrefetchLevel = "prefetch_level": 1..=2, step 1, tried [1, 2], default Source::Always(2);
+    /// Whether large packed weights lie in huge pages where the system has them: 1, or 0.
+    HugePages = "huge_pages": 0..=1, step 1, tried [0, 1], default Source::Always(1);
     /// Rows that share one pass over the weights.
     BlockRows = "block_rows": 24..=BLOCK_ROWS, step 12, tried [48, 72, 96, 120, 144], default Source::Always(BLOCK_ROWS);
     /// Tasks that each thread gets of many rows. One more makes the end evener; it costs making its rows ready again.
@@ -118,12 +122,8 @@ knobs! {
     /// About as many rows as a pass through the model has: enough to share each reading of the weights, and few enough that what one operation leaves is
     /// still in the last cache when the next one reads it.
     PassRows = "pass_rows": 16..=1024, step 16, tried [128, 192, 256, 384, 512], default Source::Always(Scratch::ENOUGH_ROWS);
-    /// The level of the cache that weights are brought into before they are read, on x86-64.
-    PrefetchLevel = "prefetch_level": 1..=2, step 1, tried [1, 2], default Source::Always(2);
     /// Elements that are worth handing to another thread in an operation that does little with each.
     SharedElements = "shared_elements": KIB..=KIB * KIB, step KIB, tried [4 * KIB, 8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB], default Source::Always(16 * KIB);
-    /// Whether large packed weights lie in huge pages where the system has them: 1, or 0.
-    HugePages = "huge_pages": 0..=1, step 1, tried [0, 1], default Source::Always(1);
 }
 
 /// The values in force.

@@ -1,38 +1,8 @@
-use lfm2_harness::ceiling::{self, Ceilings, Work, beyond_cache};
+use lfm2_harness::ceiling::{self, Memory, beyond_cache};
 use lfm2_harness::machine::Machine;
 use lfm2_harness::report::{Peak, PeakOf};
 use lfm2_kernels::Isa;
 use rayon::current_num_threads;
-
-/// What is read to find how fast reading is.
-pub struct Memory(Vec<f32>);
-
-impl Memory {
-    /// As much as no cache holds.
-    pub fn new() -> Self {
-        Self(vec![1.0; beyond_cache() / size_of::<f32>()])
-    }
-
-    /// All of it.
-    pub fn all(&self) -> &[f32] {
-        &self.0
-    }
-
-    /// The first `bytes`, as far as there are so many; but no less than threads can share.
-    fn first(&self, bytes: u64) -> &[f32] {
-        const LEAST: usize = 16 << 10;
-        let least = LEAST * current_num_threads() / size_of::<f32>();
-        let count = bytes as usize / size_of::<f32>();
-        &self.0[..count.max(least).min(self.0.len())]
-    }
-}
-
-/// What the machine can do at most for the case with that `work`, just now.
-pub fn ceilings(isa: Isa, work: &Work, memory: &Memory) -> Ceilings {
-    let memory = work.working_set.map_or(memory.all(), |bytes| memory.first(bytes));
-    let once = || Ceilings::measure(isa, memory);
-    once().max(once())
-}
 
 /// What the machine can do at most, with each instruction set.
 pub fn measure(isas: &[Isa], memory: &Memory) -> Vec<Peak> {

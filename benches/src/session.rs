@@ -1,10 +1,11 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use lfm2_harness::ceiling::Memory;
 use lfm2_harness::report::{Entry, Id, Peak, PeakOf, text};
 use serde::Serialize;
 
-use crate::peaks::{self, Memory};
+use crate::peaks;
 use crate::recorder::Recorder;
 use crate::turns::{self, Prepared};
 use crate::{Case, Extent, Options, Spread, Work, case, counted};

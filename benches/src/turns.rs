@@ -1,8 +1,7 @@
 use std::time::Duration;
 
-use lfm2_harness::ceiling::Ceilings;
+use lfm2_harness::ceiling::{Ceilings, Memory, ceilings};
 
-use crate::peaks::{self, Memory};
 use crate::{Case, Workload, case};
 
 /// What runs, and what came of its turns.
@@ -48,7 +47,7 @@ impl<'a> Prepared<'a> {
 
     /// Measures once more what the machine can do at most; the highest counts.
     pub fn measure_ceilings(&mut self, case: &Case, memory: Option<&Memory>) {
-        let now = memory.map(|memory| peaks::ceilings(case.isa, &case.work, memory));
+        let now = memory.map(|memory| ceilings(case.isa, &case.work, memory));
         self.ceilings = match (self.ceilings, now) {
             (Some(before), Some(now)) => Some(before.max(now)),
             (before, now) => before.or(now),

@@ -95,6 +95,42 @@ impl Ceilings {
     }
 }
 
+/// What is read to find how fast reading is.
+pub struct Memory(Vec<f32>);
+
+impl Memory {
+    /// As much as no cache holds.
+    pub fn new() -> Self {
+        Self(vec![1.0; beyond_cache() / size_of::<f32>()])
+    }
+
+    /// All of it.
+    pub fn all(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// The first `bytes`, as far as there are so many; but no less than threads can share.
+    pub fn first(&self, bytes: u64) -> &[f32] {
+        const LEAST: usize = 16 << 10;
+        let least = LEAST * rayon::current_num_threads() / size_of::<f32>();
+        let count = bytes as usize / size_of::<f32>();
+        &self.0[..count.max(least).min(self.0.len())]
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the machine can do at most for the case with that `work`, just now.
+pub fn ceilings(isa: Isa, work: &Work, memory: &Memory) -> Ceilings {
+    let memory = work.working_set.map_or(memory.all(), |bytes| memory.first(bytes));
+    let once = || Ceilings::measure(isa, memory);
+    once().max(once())
+}
+
 /// Bytes that no cache of this machine holds a worthwhile part of.
 pub fn beyond_cache() -> usize {
     const TIMES_THE_LAST_CACHE: u64 = 4;

@@ -22,7 +22,7 @@ use crate::fill::Fill;
 use crate::gate::{Demand, Gate};
 use crate::hashes::{Change, Hashes, OpHashes};
 use crate::oracle::expected::Expected;
-use crate::plan::{Cases, Counts, case_count, fixed_plans, floor};
+use crate::plan::{Cases, Counts, Depth, case_count, fixed_plans, floor};
 use crate::witness;
 
 pub use crate::plan::{Check, DEFAULT_CASES};
@@ -233,6 +233,34 @@ pub fn check(
     Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
 }
 
+/// The hashes of what the fixed shapes give with ordinary data, on so many threads, which must not matter.
+///
+/// # Errors
+///
+/// If a case fails, or a result is not finite: naming it.
+pub fn hashes(gate: &Gate, op: &Op, isa: Isa, threads: usize) -> Result<OpHashes, String> {
+    let plans = fixed_plans(op, Depth::Quick).into_iter();
+    let hash = |plan: Plan| {
+        let line = line(&plan, op, isa);
+        witness::announce(&line);
+        let case = caught("making the case", || (op.make)(&plan.shape, (gate.judges.draw)(&plan)));
+        let outputs = case.and_then(|case| {
+            let run = || (gate.judges.run)(&*case, &gate.kernels, isa);
+            gate.run(threads, run).map_err(|(_, reason)| reason)
+        });
+        let hash = outputs.and_then(|outputs| (gate.judges.hash)(&outputs));
+        hash.map(|hash| (hash_key(op, &plan), hash)).map_err(|reason| format!("{line}: {reason}"))
+    };
+    let found = plans.filter(|plan| Check::Hashes.judges(plan)).map(hash).collect();
+    witness::is_over();
+    found
+}
+
+/// What the hash of a case is kept under.
+fn hash_key(op: &Op, Plan { shape, seed, fill, .. }: &Plan) -> String {
+    format!("{}:{seed}:{fill}", shape.display(op))
+}
+
 /// Runs one case again, on its instruction set: how near it came to its bounds, and how much of it is trivial.
 ///
 /// # Errors
@@ -267,8 +295,7 @@ impl Run<'_> {
                 let fail = |reason| Failed { isa: isas[0], by: Check::Hashes, reason };
                 let hash = (self.gate.judges.hash)(&judgement.reference)
                     .map_err(|reason| failure(&plan, self.op, fail(reason)))?;
-                let Plan { shape, seed, fill, .. } = &plan;
-                tally.hashes.insert(format!("{}:{seed}:{fill}", shape.display(self.op)), hash);
+                tally.hashes.insert(hash_key(self.op, &plan), hash);
             }
             tally.add(self.op, &plan, &judgement);
         }

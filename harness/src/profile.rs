@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lfm2_kernels::tuning::{Knob, NoKnob, Profile};
+use proptest::prelude::{Just, Strategy, prop_oneof};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -14,7 +15,7 @@ use crate::machine::Machine;
 use crate::tune::Measurements;
 
 /// The version of the files. It grows when a field changes its meaning or goes, or a knob does.
-pub const SCHEMA_VERSION: u64 = 1;
+pub const SCHEMA_VERSION: u64 = 2;
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,12 +25,16 @@ pub struct ProfileFile {
     pub schema_version: u64,
     /// The version of the program that wrote it.
     pub program: String,
+    /// The commit that it was built from, with `-dirty` after it if there were changes since; `unknown` without a history.
+    pub commit: String,
     /// The machine that it was found on.
     pub machine: Machine,
     /// The instruction set that was measured.
     pub isa: String,
     /// The threads that were used.
     pub threads: usize,
+    /// Of which model linear layers were measured: a preset, or a path.
+    pub shapes: String,
     /// The values that are not the defaults.
     #[serde(serialize_with = "write_knobs", deserialize_with = "read_knobs")]
     pub knobs: Profile,
@@ -59,6 +64,30 @@ enum Problem {
 
 /// No profile is nearly as long.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// What this program was built from.
+pub fn commit() -> String {
+    let is_dirty = env!("LFM2_IS_DIRTY") == "true";
+    env!("LFM2_COMMIT").to_string() + if is_dirty { "-dirty" } else { "" }
+}
+
+/// Profiles with a value for every knob: each is drawn evenly from those that it may have, and its least and most come up more often.
+pub fn any_profile() -> impl Strategy<Value = Profile> {
+    let value = |knob: Knob| {
+        let (step, range) = (knob.step(), knob.range());
+        let multiples = range.start().div_ceil(step)..=range.end() / step;
+        let ends = [*multiples.start(), *multiples.end()];
+        prop_oneof![4 => multiples, 1 => Just(ends[0]), 1 => Just(ends[1])]
+            .prop_map(move |multiple| (knob, multiple * step))
+    };
+    Knob::ALL.map(value).to_vec().prop_map(|values| {
+        let mut profile = Profile::default();
+        for (knob, value) in values {
+            profile.set(knob, value).expect("a value that is allowed");
+        }
+        profile
+    })
+}
 
 impl ProfileFile {
     /// Reads a file.
@@ -182,12 +211,12 @@ pub fn users_file() -> Option<PathBuf> {
 }
 
 impl Choice {
-    /// The profile that applies on `machine`.
+    /// The profile that applies on `machine`, which is asked for if there is one.
     ///
     /// # Errors
     ///
     /// If its file [cannot be used](ProfileFile::read).
-    pub fn on(&self, machine: &Machine) -> Result<Applied, ProfileError> {
+    pub fn on(&self, machine: impl FnOnce() -> Machine) -> Result<Applied, ProfileError> {
         let users = users_file().filter(|path| fs::exists(path).unwrap_or(true));
         let path = match (self, users) {
             (Self::File(path), _) => path.clone(),
@@ -195,7 +224,8 @@ impl Choice {
             _ => return Ok(Applied::default()),
         };
         let file = ProfileFile::read(&path)?;
-        let warning = file.warning(machine).map(|warning| format!("{}: {warning}", path.display()));
+        let warning =
+            file.warning(&machine()).map(|warning| format!("{}: {warning}", path.display()));
         if *self == Self::Users && warning.is_some() {
             // Nobody asked for it, and a folder may be shared by machines.
             let warning = warning.map(|warning| warning + ": it is not used");
@@ -208,7 +238,7 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tune::{KnobFinding, Verdict};
+    use crate::tune::{From, KnobFinding, Verdict};
 
     fn file() -> ProfileFile {
         let mut knobs = Profile::default();
@@ -220,16 +250,24 @@ mod tests {
             tuned: 96,
             verdict: Verdict::Faster,
             ratio: None,
+            rounds: [16, 40],
             stopped_early: vec![48],
+            slower: None,
         };
         ProfileFile {
             schema_version: SCHEMA_VERSION,
             program: "0.1.0".into(),
+            commit: commit(),
             machine: Machine::detect(),
             isa: "scalar".into(),
             threads: 2,
+            shapes: "350m".into(),
             knobs,
-            measurements: Measurements { knobs: vec![finding], cases: Vec::new() },
+            measurements: Measurements {
+                from: From::UnknownCpu,
+                knobs: vec![finding],
+                cases: Vec::new(),
+            },
         }
     }
 
@@ -249,16 +287,16 @@ mod tests {
     fn what_is_no_profile_is_refused_with_what_is_wrong() {
         let knob = |name: &str, value: Value| changed(|json| json["knobs"][name] = value);
         let twice =
-            file().text().replace("\"block_rows\": 96,", "\"block_rows\": 96, \"block_rows\": 48,");
+            file().text().replace("\"block_rows\": 96", "\"block_rows\": 96, \"block_rows\": 48");
         let allowed = "expected a whole number from 24 to 144, a multiple of 12";
         let refused: [(String, &[&str]); 11] = [
             (String::new(), &["is no profile: EOF"]),
             (file().text()[..100].to_string(), &["is no profile", "line"]),
-            ("[1]".into(), &["is no profile"]),
+            ("[2]".into(), &["is no profile"]),
             ("{}".into(), &["missing field `schema_version`"]),
             (
-                changed(|json| json["schema_version"] = 2.into()),
-                &["schema_version = 2: expected 1"],
+                changed(|json| json["schema_version"] = 1.into()),
+                &["schema_version = 1: expected 2"],
             ),
             (changed(|json| json["colour"] = 2.into()), &["unknown field `colour`", "`knobs`"]),
             (knob("block_row", 96.into()), &["there is no knob \"block_row\"", "block_rows, "]),
@@ -300,10 +338,11 @@ mod tests {
         let path = folder.path().join("p.json");
         fs::write(&path, file().text()).unwrap();
         let other = Machine { cpu: Some("Another CPU 9".into()), ..Machine::detect() };
-        let applied = Choice::File(path.clone()).on(&other).unwrap();
+        let applied = Choice::File(path.clone()).on(|| other).unwrap();
         assert_eq!((applied.file, applied.profile), (Some(path), file().knobs));
         assert!(applied.warning.is_some());
-        let applied = Choice::Defaults.on(&other).unwrap();
+        let applied =
+            Choice::Defaults.on(|| unreachable!("no profile is another machine's")).unwrap();
         assert_eq!((applied.file, applied.profile), (None, Profile::default()));
     }
 }

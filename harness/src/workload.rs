@@ -9,6 +9,7 @@ use lfm2_kernels::Isa;
 
 use crate::ceiling::Work;
 
+mod forward;
 mod function;
 mod last;
 pub mod layers;
@@ -16,6 +17,7 @@ pub mod operations;
 mod stored;
 mod value;
 
+pub use forward::forward_case;
 pub use last::Last;
 pub use stored::{Stored, Weights, buffer, matrices, values};
 pub use value::Value;

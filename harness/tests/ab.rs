@@ -166,6 +166,27 @@ fn what_is_slower_is_red_and_the_rest_is_not() {
     assert!(text.contains("faster") && text.ends_with("no regression in 2 cases\n"), "{text}");
 }
 
+/// A user's profile must not apply to one of them alone.
+#[test]
+fn neither_program_takes_the_users_profile() {
+    let programs = Programs::new();
+    programs.program("real", &programs.list, &[(FAST, 1e-6), (SLOW, 1e-6)]);
+    let [real, asked] = ["real", "asked"].map(|name| programs.path(name));
+    let (real, asked) = (real.display(), asked.display());
+    let tell = format!("echo \"$0 $*\" >> '{asked}'; exec '{real}' \"$@\"");
+    // A build from before there were profiles.
+    let refuse = "case \"$*\" in *--profile*) echo \"error: unexpected argument '--profile' found\" >&2; exit 2;; esac";
+    programs.script("base", &format!("{refuse}; {tell}"));
+    programs.script("head", &tell);
+    let output = programs.ab(&["--blocks", "6"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let asked = fs::read_to_string(programs.path("asked")).expect("the file");
+    let of = |name: &str| asked.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+    let (base, head) = (of("/base "), of("/head "));
+    assert!(base.len() > 20 && base.iter().all(|line| !line.contains("--profile")), "{asked}");
+    assert!(head.len() > 10 && head.iter().all(|line| line.ends_with("--profile none")), "{asked}");
+}
+
 #[test]
 fn a_machine_that_jumps_is_inconclusive() {
     let programs = Programs::new();

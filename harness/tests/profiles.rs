@@ -1,7 +1,6 @@
 //! Profiles change no bit, are refused where they are wrong, and are what `lfm2 tune` writes.
 
 use std::fs;
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::thread;
@@ -10,39 +9,20 @@ use std::time::{Duration, Instant};
 use lfm2_harness::check::cases_from_environment;
 use lfm2_harness::emulator;
 use lfm2_harness::machine::Machine;
-use lfm2_harness::profile::{Choice, ProfileFile, SCHEMA_VERSION};
+use lfm2_harness::profile::{Choice, ProfileFile, SCHEMA_VERSION, any_profile, commit};
 use lfm2_harness::random_model::{RandomModel, VOCABULARY};
-use lfm2_harness::tune::Measurements;
+use lfm2_harness::tune::{From, Measurements, Verdict};
 use lfm2_harness::workload::values;
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{Activations, Matrix, WeightFormat, blocks, linear};
 use lfm2_kernels::model::{Description, Logits, Model, Scratch, Sequence};
 use lfm2_kernels::ops::{CacheElement, silu_multiply};
-use lfm2_kernels::tuning::{Knob, Profile};
+use lfm2_kernels::tuning::{Knob, Profile, measured_family};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rayon::ThreadPoolBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-/// Values that knobs may have, each drawn evenly, and its least and most often.
-fn profiles() -> impl Strategy<Value = Profile> {
-    let value = |knob: Knob| {
-        let step = knob.step();
-        let range: RangeInclusive<usize> = knob.range();
-        let multiples = range.start().div_ceil(step)..=range.end() / step;
-        let ends = [*multiples.start(), *multiples.end()];
-        prop_oneof![4 => multiples, 1 => Just(ends[0]), 1 => Just(ends[1])]
-            .prop_map(move |multiple| (knob, multiple * step))
-    };
-    Knob::ALL.map(value).to_vec().prop_map(|values| {
-        let mut profile = Profile::default();
-        for (knob, value) in values {
-            profile.set(knob, value).expect("a value that is allowed");
-        }
-        profile
-    })
-}
 
 fn runner() -> TestRunner {
     let cases = cases_from_environment().expect("LFM2_CASES is a number").unwrap_or(12);
@@ -145,7 +125,7 @@ fn no_profile_changes_a_bit() {
         })
     };
     let expected = run(&Profile::default());
-    let result = runner().run(&profiles(), |profile| {
+    let result = runner().run(&any_profile(), |profile| {
         let found = run(&profile);
         prop_assert!(found == expected, "other bits under {profile:?}");
         Ok(())
@@ -178,9 +158,11 @@ fn file(values: &[(Knob, usize)]) -> ProfileFile {
     ProfileFile {
         schema_version: SCHEMA_VERSION,
         program: "0".into(),
+        commit: commit(),
         machine: Machine::detect(),
         isa: Isa::best().name().into(),
         threads: 1,
+        shapes: "350m".into(),
         knobs,
         measurements: Measurements::default(),
     }
@@ -240,7 +222,13 @@ fn a_wrong_profile_is_refused_by_every_command_that_takes_one() {
 fn the_users_profile_applies_on_its_own_cpu_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let isas = |arguments: &[&str]| lfm2(&[&["isas"], arguments].concat(), folder.path());
-    assert!(stdout(&isas(&[])).contains("built-in defaults"));
+    let built_in = match measured_family() {
+        Some(family) => format!("built in for {family}; lfm2 tune"),
+        None => "derived from its caches: run lfm2 tune".to_string(),
+    };
+    assert!(stdout(&isas(&[])).contains(&built_in));
+    let json: Value = serde_json::from_str(&stdout(&isas(&["--json"]))).expect("JSON");
+    assert_eq!(json["defaults_of"].as_str(), measured_family());
     let path = folder.path().join("lfm2").join("profile.json");
     fs::create_dir(path.parent().expect("a folder")).expect("a folder");
     let own = file(&[(Knob::BlockRows, 24)]);
@@ -249,7 +237,7 @@ fn the_users_profile_applies_on_its_own_cpu_only() {
     assert_eq!(stderr(&output), "");
     let printed = stdout(&output);
     assert!(printed.contains(text(&path)) && printed.contains("block_rows = 24"), "{printed}");
-    assert!(stdout(&isas(&["--profile", "none"])).contains("built-in defaults"));
+    assert!(stdout(&isas(&["--profile", "none"])).contains(&built_in));
 
     let mut other = own;
     other.machine.cpu = Some("Another CPU 9".into());
@@ -257,7 +245,7 @@ fn the_users_profile_applies_on_its_own_cpu_only() {
     let output = isas(&[]);
     let message = stderr(&output);
     assert!(message.contains("Another CPU 9") && message.contains("not used"), "{message}");
-    assert!(stdout(&output).contains("built-in defaults"));
+    assert!(stdout(&output).contains(&built_in));
     let output = isas(&["--profile", text(&path)]);
     assert!(stderr(&output).contains("Another CPU 9") && stdout(&output).contains("= 24"));
 }
@@ -272,26 +260,61 @@ fn tune_writes_a_profile() {
     assert_eq!(stderr(&output), "");
     let written = ProfileFile::read(&path).expect("a profile");
     assert_eq!((written.isa.as_str(), written.threads), (Isa::best().name(), 2));
+    assert_eq!((written.shapes.as_str(), written.commit.clone()), ("tiny", commit()));
     assert_eq!(written.measurements.knobs.len(), Knob::ALL.len());
     for (knob, finding) in Knob::ALL.into_iter().zip(&written.measurements.knobs) {
         assert_eq!(finding.knob, knob.name());
         assert_eq!(finding.default, knob.default_value());
         assert_eq!(finding.tuned, written.knobs.value(knob));
         assert!(printed.contains(knob.name()), "{printed}");
+        assert_eq!(finding.tuned != finding.default, finding.verdict == Verdict::Faster);
     }
-    let applied = Choice::File(path.clone()).on(&Machine::detect()).expect("a profile");
+    for case in &written.measurements.cases {
+        assert!(case.compared.ratio.low <= 1.01, "{case:?}");
+        assert!(case.compared.limit.is_none_or(|limit| limit.seconds > 0.0), "{case:?}");
+    }
+    let applied = Choice::File(path.clone()).on(Machine::detect).expect("a profile");
     assert_eq!((applied.profile, applied.warning), (written.knobs, None));
     let names: Vec<_> = fs::read_dir(folder.path()).expect("the folder").collect();
     assert_eq!(names.len(), 1, "{names:?}");
 }
 
 #[test]
+fn tune_begins_where_it_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("p.json");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/models/tied-gqa2");
+    let arguments = ["--budget", "1ms", "--from", "unknown-cpu", "--threads", "1"];
+    let files = ["--shapes", model, "--out", text(&path)];
+    let printed = stdout(&lfm2(&[&["tune"], &arguments[..], &files].concat(), folder.path()));
+    assert!(printed.contains("unknown CPU"), "{printed}");
+    let written = ProfileFile::read(&path).expect("a profile");
+    // There was no time to change anything: the file says what it began with.
+    assert_eq!(written.measurements.from, From::UnknownCpu);
+    assert_eq!((written.knobs, written.shapes.as_str()), (Profile::of_unknown_cpu(), model));
+}
+
+#[test]
+fn the_gate_gives_its_hashes_under_random_profiles() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let arguments = ["check", "--random-profiles", "3", "--op", "^(linear_q8_0|attention)$"];
+    let isa = Isa::best().name();
+    let printed = stdout(&lfm2(&[&arguments[..], &["--isa", isa]].concat(), folder.path()));
+    assert!(printed.contains("3 random profiles: all as kept"), "{printed}");
+    let count: usize = printed.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    assert!(count > 3 * 30, "{printed}");
+}
+
+#[test]
 fn tune_refuses_what_makes_no_sense() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("no folder").join("p.json");
-    let refused: [(&[&str], &str); 4] = [
+    let no_model = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let refused: [(&[&str], &str); 6] = [
         (&["--shapes", "tiny"], "--out"),
-        (&["--shapes", "13b", "--out", "p.json"], "350m"),
+        (&["--shapes", "13b", "--out", "p.json"], "13b: is no file: expected tiny, one of "),
+        (&["--shapes", no_model, "--out", "p.json"], "Cargo.toml: "),
+        (&["--from", "the-moon", "--out", "p.json"], "unknown-cpu"),
         (&["--budget", "soon", "--out", "p.json"], "expected a time such as"),
         (&["--budget", "1h", "--out", text(&path)], "no such folder"),
     ];

@@ -36,7 +36,7 @@ pub const TEMPLATE: &str = include_str!("simd/template.rs");
 mod template;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod nearness;
+mod nearness;
 #[cfg(target_arch = "x86_64")]
 mod pairs;
 

@@ -152,16 +152,19 @@ pub fn half_of_rows(rows: usize, most: usize) -> Option<usize> {
     (rows > most).then_some(half)
 }
 
-/// Calls `work` on runs of `run` elements of `out`, in parallel, with the index of each run's first element.
+/// More threads do not [share runs](share_runs): of those, some come late to the parts of others.
+pub(crate) const MOST_PARTS: usize = 64;
+
+/// Calls `work` on runs of `run` elements of `out`, on `threads` threads at most, with the index of each run's first element.
 ///
 /// Each thread has a part of `out`, which it takes from front to back; when it is done it takes over half of what is left of another's. So all
 /// end together, though the runs are handed out but once.
-pub(crate) fn share_runs<T, W>(out: &mut [T], run: usize, work: &W)
+pub(crate) fn share_runs<T, W>(out: &mut [T], run: usize, threads: usize, work: &W)
 where
     T: Send,
     W: Fn(usize, &mut [T]) + Sync,
 {
-    let runs_of_parts = parts_of_runs(out.len().div_ceil(run), rayon::current_num_threads());
+    let runs_of_parts = parts_of_runs(out.len().div_ceil(run), threads);
     let threads = runs_of_parts.len();
     if threads <= 1 {
         return work(0, out);
@@ -177,9 +180,6 @@ where
     let parts = Parts { parts: &parts, run };
     parts.begin(0..threads, work);
 }
-
-/// Of more threads, some come late to the parts of others.
-const MOST_PARTS: usize = 64;
 
 /// The runs of each part that `share_runs` makes of so many.
 pub fn parts_of_runs(runs: usize, threads: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
@@ -339,8 +339,9 @@ mod tests {
     /// Each run once and with its index, whoever takes it.
     #[test]
     fn runs_are_shared_whole() {
-        for threads in [1, 2, 3, 80] {
-            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        // A pool of so many, of which so many share.
+        for [all, threads] in [[1, 1], [2, 2], [3, 3], [3, 2], [3, 1], [80, 80]] {
+            let pool = ThreadPoolBuilder::new().num_threads(all).build().unwrap();
             for (length, run) in [(0, 4), (3, 4), (4, 4), (100, 7), (1000, 1), (1001, 10)] {
                 let mut out = vec![usize::MAX; length];
                 let write = |first: usize, out: &mut [usize]| {
@@ -353,7 +354,7 @@ mod tests {
                         *out = first + i;
                     }
                 };
-                pool.install(|| enter(|| share_runs(&mut out, run, &write)));
+                pool.install(|| enter(|| share_runs(&mut out, run, threads, &write)));
                 assert!(out.iter().copied().eq(0..length), "{threads} {length} {run}");
             }
         }
@@ -376,7 +377,7 @@ mod tests {
                 std::thread::yield_now();
             }
         };
-        pool.install(|| enter(|| share_runs(&mut out, 1, &work)));
+        pool.install(|| enter(|| share_runs(&mut out, 1, 2, &work)));
         assert!(out[1..].iter().all(|&thread| thread.is_some() && thread != out[0]), "{out:?}");
     }
 

@@ -1,8 +1,9 @@
 //! What the numeric contract leaves free and CPUs want differently: how work is cut, and how early weights are asked for.
 //!
 //! A [`Knob`] is one such number, a [`Profile`] a value for some of them. The values in force are those of the whole process: no value changes a bit, so
-//! that nobody has to know which are. A knob that a profile leaves out has its default, which for those that depend on a cache follows from the size
-//! that this CPU's has.
+//! that nobody has to know which are. A knob that a profile leaves out has its default: what was fastest on CPUs of [this one's
+//! family](measured_family), if that was measured; else what follows from the sizes of its caches, for those knobs that depend on them, or what was
+//! fastest on most.
 //!
 //! ```
 //! use lfm2_kernels::tuning::{Knob, Profile};
@@ -23,10 +24,13 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod caches;
+mod measured;
 
 pub use caches::{Cache, caches};
 
 use crate::linear::BLOCK_ROWS;
+use crate::model::Scratch;
+use crate::threads::MOST_PARTS;
 
 /// All there is to know of a knob.
 struct Entry {
@@ -44,8 +48,6 @@ enum Source {
     Always(usize),
     /// What a second-level cache of 1 MiB wants, on which it was found; more where there is more of it, and less where there is less.
     OfSecondLevel(usize),
-    /// What is fastest on the CPUs of this one's maker.
-    OfMaker,
 }
 
 macro_rules! knobs {
@@ -79,6 +81,10 @@ macro_rules! knobs {
 const KIB: usize = 1024;
 
 knobs! {
+    /// The level of the cache that weights are brought into before they are read, on x86-64.
+    PrefetchLevel = "prefetch_level": 1..=2, step 1, tried [1, 2], default Source::Always(2);
+    /// Whether large packed weights lie in huge pages where the system has them: 1, or 0.
+    HugePages = "huge_pages": 0..=1, step 1, tried [0, 1], default Source::Always(1);
     /// Rows that share one pass over the weights.
     BlockRows = "block_rows": 24..=BLOCK_ROWS, step 12, tried [48, 72, 96, 120, 144], default Source::Always(BLOCK_ROWS);
     /// Tasks that each thread gets of many rows. One more makes the end evener; it costs making its rows ready again.
@@ -87,8 +93,12 @@ knobs! {
     SharedBytes = "shared_bytes": 4 * KIB..=16 * KIB * KIB, step 4 * KIB, tried [16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB], default Source::Always(64 * KIB);
     /// Weights that one row takes at a time, in bytes: few, so that threads end together.
     RowRunBytes = "row_run_bytes": 4 * KIB..=16 * KIB * KIB, step 4 * KIB, tried [32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB], default Source::Always(128 * KIB);
+    /// Threads that share one row, at most: a few may read as fast as memory gives.
+    RowThreads = "row_threads": 1..=MOST_PARTS, step 1, tried [1, 2, 4, 8, 16, 32, MOST_PARTS], default Source::Always(MOST_PARTS);
+    /// Rows for which it is enough to ask for what is next with each tile: for fewer, that would be too much at once.
+    ManyRows = "many_rows": 2..=BLOCK_ROWS + 1, step 1, tried [16, 48, 96], default Source::Always(48);
     /// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
-    WidenedRows = "widened_rows": 2..=144, step 1, tried [4, 8, 16, 32], default Source::Always(16);
+    WidenedRows = "widened_rows": 2..=144, step 1, tried [4, 16, 64], default Source::Always(16);
     /// Cuts of 256 inputs that are copied at once for weights that stay numbers: with a block's rows they fill half of a second-level cache.
     ChainCuts = "chain_cuts": 1..=8, step 1, tried [1, 2, 3, 4, 6, 8], default Source::OfSecondLevel(4);
     /// Cuts of 256 inputs that all rows take at once with activations in brain floats: with a block's rows they fill half of a second-level cache.
@@ -103,12 +113,17 @@ knobs! {
     BrainAhead = "brain_ahead_bytes": 0..=64 * KIB, step KIB, tried [4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
     /// How far ahead one quantised row asks for weights, in bytes.
     QuantisedAhead = "quantised_ahead_bytes": 0..=64 * KIB, step KIB, tried [2 * KIB, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(8 * KIB);
-    /// The level of the cache that weights are brought into before they are read, on x86-64.
-    PrefetchLevel = "prefetch_level": 1..=2, step 1, tried [1, 2], default Source::OfMaker;
+    /// Cached elements that are worth handing to another thread when one row attends.
+    SharedKeys = "shared_cached_elements": 4 * KIB..=4 * KIB * KIB, step 4 * KIB, tried [16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB], default Source::Always(64 * KIB);
+    /// Tasks that each thread gets when many rows attend: many, so that threads end together.
+    AttentionTasks = "attention_tasks_per_thread": 1..=32, step 1, tried [2, 4, 8, 16], default Source::Always(8);
+    /// Bands of 24 query rows in a task of attention, at most: each block of keys is brought near once for all of them.
+    AttentionBands = "attention_bands": 1..=16, step 1, tried [2, 4, 8, 16], default Source::Always(8);
+    /// About as many rows as a pass through the model has: enough to share each reading of the weights, and few enough that what one operation leaves is
+    /// still in the last cache when the next one reads it.
+    PassRows = "pass_rows": 16..=1024, step 16, tried [128, 192, 256, 384, 512], default Source::Always(Scratch::ENOUGH_ROWS);
     /// Elements that are worth handing to another thread in an operation that does little with each.
     SharedElements = "shared_elements": KIB..=KIB * KIB, step KIB, tried [4 * KIB, 8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB], default Source::Always(16 * KIB);
-    /// Whether large packed weights lie in huge pages where the system has them: 1, or 0.
-    HugePages = "huge_pages": 0..=1, step 1, tried [0, 1], default Source::Always(1);
 }
 
 /// The values in force.
@@ -149,6 +164,14 @@ impl Knob {
 
     /// The value on this CPU where no profile says otherwise.
     pub fn default_value(self) -> usize {
+        static VALUES: LazyLock<&[(Knob, usize)]> =
+            LazyLock::new(|| measured::family().map_or(&[], |family| family.values));
+        let measured = VALUES.iter().find(|(knob, _)| *knob == self);
+        measured.map_or_else(|| self.derived_value(), |(_, value)| *value)
+    }
+
+    /// The default where nothing is known of this CPU but the sizes of its caches.
+    fn derived_value(self) -> usize {
         static SECOND_LEVEL: LazyLock<usize> = LazyLock::new(|| second_level(&caches()));
         self.default_with(*SECOND_LEVEL)
     }
@@ -162,7 +185,6 @@ impl Knob {
                 let value = (of_one_mib * second_level) >> 20;
                 (value / step * step).clamp(*range.start(), *range.end())
             }
-            Source::OfMaker => fastest_level(),
         }
     }
 
@@ -191,14 +213,9 @@ fn second_level(caches: &[Cache]) -> usize {
     found.map_or(USUAL, |cache| cache.bytes as usize)
 }
 
-#[cfg(target_arch = "x86_64")]
-fn fastest_level() -> usize {
-    crate::simd::nearness::Nearness::level_of_maker()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn fastest_level() -> usize {
-    1
+/// The family of CPUs that were measured and that this one is of, if it is: its defaults are what was fastest there.
+pub fn measured_family() -> Option<&'static str> {
+    measured::family().map(|family| family.name)
 }
 
 impl fmt::Display for Knob {
@@ -236,6 +253,12 @@ pub struct NotAllowed {
 pub struct Profile(BTreeMap<Knob, usize>);
 
 impl Profile {
+    /// What a CPU with this one's caches gets that was not measured, where that is not what this one gets.
+    pub fn of_unknown_cpu() -> Self {
+        let derived = Knob::ALL.map(|knob| (knob, knob.derived_value()));
+        Self(derived.into_iter().filter(|(knob, value)| *value != knob.default_value()).collect())
+    }
+
     /// Gives a knob a value.
     ///
     /// # Errors
@@ -250,6 +273,11 @@ impl Profile {
     /// The value of a knob: its own, or the default.
     pub fn value(&self, knob: Knob) -> usize {
         self.0.get(&knob).copied().unwrap_or_else(|| knob.default_value())
+    }
+
+    /// Gives a knob its default again.
+    pub fn unset(&mut self, knob: Knob) {
+        self.0.remove(&knob);
     }
 
     /// The knobs that it has values of, and those.
@@ -297,6 +325,16 @@ mod tests {
             |level, kind: &str, bytes| Cache { level, kind: kind.into(), bytes, shared_by: 1 };
         let caches = [cache(1, "Data", 1), cache(2, "Instruction", 2), cache(2, "Unified", 3)];
         assert_eq!(second_level(&caches), 3);
+    }
+
+    #[test]
+    fn an_unknown_cpu_gets_what_its_caches_say() {
+        let unknown = Profile::of_unknown_cpu();
+        for knob in Knob::ALL {
+            assert_eq!(unknown.value(knob), knob.derived_value());
+        }
+        assert_eq!(unknown.value(Knob::PrefetchLevel), 2);
+        assert!(measured_family().is_some() || unknown == Profile::default());
     }
 
     #[test]

@@ -30,6 +30,7 @@ use super::{FAILED, Failure, progress};
 
 mod junit;
 mod matrix;
+mod random_profiles;
 mod summary;
 
 const EXIT_STATUS: &str = "\
@@ -95,6 +96,10 @@ pub struct CheckArguments {
     #[command(flatten)]
     profile: ProfileArguments,
 
+    /// Only give the fixed shapes their hashes, under so many random profiles one after another: no profile may change a bit
+    #[arg(long, value_name = "N", conflicts_with_all = ["quick", "full", "cases", "repro", "list", "bless", "junit", "json", "asked", "profile"], value_parser = clap::value_parser!(u32).range(1..))]
+    random_profiles: Option<u32>,
+
     #[command(flatten)]
     exhaustive: ExhaustiveArguments,
 }
@@ -126,6 +131,9 @@ pub fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
     // A crash must name its case.
     if let Some(status) = witness::supervise(FAILED) {
         return Ok(status);
+    }
+    if let Some(count) = arguments.random_profiles {
+        return random_profiles::run(&ops, &isas, count, arguments.seed);
     }
     arguments.profile.install()?;
     if let Some(line) = &arguments.repro {

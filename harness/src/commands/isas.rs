@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use lfm2_harness::machine::Machine;
 use lfm2_kernels::Isa;
 use lfm2_kernels::simd::ISA_NAMES;
-use lfm2_kernels::tuning::Knob;
+use lfm2_kernels::tuning::{Knob, measured_family};
 use serde::Serialize;
 
 use super::Failure;
@@ -31,6 +31,8 @@ struct Report {
     machine: Machine,
     /// The file of the profile that applies; `None` for the defaults.
     profile: Option<PathBuf>,
+    /// The family of CPUs that the defaults were measured on; `None` if they follow from the caches alone.
+    defaults_of: Option<&'static str>,
     /// The values in force.
     knobs: BTreeMap<&'static str, usize>,
 }
@@ -44,12 +46,12 @@ struct IsaReport {
 pub fn run(arguments: IsasArguments) -> Result<ExitCode, Failure> {
     let available = Isa::available();
     let isa = |name| IsaReport { name, available: available.iter().any(|isa| isa.name() == name) };
-    let machine = Machine::detect();
-    let applied = arguments.profile.applied(&machine)?;
+    let applied = arguments.profile.applied()?;
     let report = Report {
         isas: ISA_NAMES.map(isa).into(),
         best: Isa::best().name(),
-        machine,
+        machine: Machine::detect(),
+        defaults_of: measured_family(),
         knobs: Knob::ALL.map(|knob| (knob.name(), applied.profile.value(knob))).into(),
         profile: applied.file,
     };
@@ -98,9 +100,15 @@ fn text(report: &Report) -> String {
             row(name, names.join(" "));
         }
     }
-    let profile = match &report.profile {
-        Some(file) => file.display().to_string(),
-        None => "built-in defaults; lfm2 tune finds what is faster on this CPU".to_string(),
+    let profile = match (&report.profile, report.defaults_of) {
+        (Some(file), _) => file.display().to_string(),
+        (None, Some(family)) => {
+            format!("built in for {family}; lfm2 tune finds what is faster on this CPU")
+        }
+        (None, None) => {
+            "built in for any CPU, derived from its caches: run lfm2 tune, as this one was not measured"
+                .to_string()
+        }
     };
     rows.push(["profile".to_string(), profile]);
     for knob in Knob::ALL {

@@ -17,9 +17,9 @@ pub struct ProfileArguments {
 }
 
 impl ProfileArguments {
-    /// The profile that applies on `machine`, after a warning if it is another one's.
-    pub fn applied(&self, machine: &Machine) -> Result<Applied, Failure> {
-        let applied = self.profile.clone().unwrap_or_default().on(machine)?;
+    /// The profile that applies, after a warning if it is another machine's.
+    pub fn applied(&self) -> Result<Applied, Failure> {
+        let applied = self.profile.clone().unwrap_or_default().on(Machine::detect)?;
         if let Some(warning) = &applied.warning {
             // Nobody is left to warn if standard error is closed.
             let _ = writeln!(io::stderr(), "warning: {warning}");
@@ -29,7 +29,7 @@ impl ProfileArguments {
 
     /// Puts it in force.
     pub fn install(&self) -> Result<(), Failure> {
-        self.applied(&Machine::detect())?.profile.install();
+        self.applied()?.profile.install();
         Ok(())
     }
 }

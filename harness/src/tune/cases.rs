@@ -1,158 +1,268 @@
-//! What is timed to tune a knob, and at the end: linear layers of a model in the usual formats, and small operations.
+//! What is timed to tune a knob, and at the end: linear layers of a model in the usual formats, attention, small operations, and a pass through two layers.
 
-use std::time::Duration;
+use std::path::Path;
 
 use lfm2_kernels::Isa;
-use lfm2_kernels::model::{Config, Error};
-use lfm2_kernels::tuning::{Knob, Profile};
+use lfm2_kernels::format::Gguf;
+use lfm2_kernels::model::{Config, Error, LayerKind};
+use lfm2_kernels::tuning::Knob;
 
-use super::Stopwatch;
 use crate::ceiling::beyond_cache;
-use crate::workload::operations::{self, BF16, BF16_BF16, F32, Q4_0, Q8_0};
-use crate::workload::{Case, Stored, Weights, Workload, runs_within};
+use crate::machine::Machine;
+use crate::workload::operations::{
+    self, AttentionCase, BF16, BF16_BF16, F32, Q4_0, Q8_0, attention_case, linear_case,
+};
+use crate::workload::{Case, Stored, Weights, forward_case};
+use lfm2_kernels::linear::Activations;
+use lfm2_kernels::ops::CacheElement;
 
-/// For about how long a case runs at a time.
-const SLOT: Duration = Duration::from_millis(3);
+mod ready;
 
-/// The linear layers that are timed.
+pub use ready::{Ready, SLOT};
+
+/// Of which model cases are.
 pub struct Shapes {
-    /// `[outputs, inputs]`.
-    linear: Vec<[usize; 2]>,
-    /// The rows of a decoded token, of a few sequences, and of a prompt.
-    rows: [usize; 3],
-    /// Bytes that the copies of a matrix take together at least.
-    pub weight_bytes: usize,
+    config: Config,
+    is_tiny: bool,
 }
 
 /// How many rows there are.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rows {
+    /// A decoded token.
     One,
+    /// Of a few sequences.
     Few,
+    /// Of more of them.
+    Several,
+    /// Of a short prompt.
+    More,
+    /// Of a pass.
     Many,
 }
-use Rows::{Few, Many, One};
+use Rows::{Few, Many, More, One, Several};
+
+/// What a case is, as far as knobs care.
+#[derive(Clone, Copy)]
+enum Kind {
+    Linear { stored: Stored, rows: Rows, is_smallest: bool },
+    Attention(Rows),
+    Small,
+    Forward,
+}
+
+/// A case and what it is.
+pub struct Tuned<'a> {
+    /// What is timed.
+    pub case: Case<'a>,
+    kind: Kind,
+}
 
 impl Shapes {
     /// A shape for trying things out, which does not say anything about a model.
     pub const TINY: &'static str = "tiny";
 
-    /// The names of those that there are.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        Config::preset_names().chain([Self::TINY])
-    }
-
-    /// The largest and the smallest linear layer of a preset.
+    /// Those of a preset, or of the model in a GGUF file, a Hugging Face folder or a `config.json`.
     ///
     /// # Errors
     ///
-    /// If there is no such preset.
-    pub fn named(name: &str) -> Result<Self, Error> {
-        if name == Self::TINY {
-            let linear = vec![[96, 64], [32, 64]];
-            return Ok(Self { linear, rows: [1, 4, 32], weight_bytes: 1 });
-        }
-        let config = Config::preset(name)?;
-        let (width, smallest) = (config.hidden_size, config.key_value_width());
-        let linear = vec![[config.feed_forward_width, width], [smallest, width]];
-        Ok(Self { linear, rows: [1, 16, 512], weight_bytes: beyond_cache() })
-    }
-
-    fn cases<'a>(&self, isa: Isa, parts: &[(Stored, Rows)], weights: &'a Weights) -> Vec<Case<'a>> {
-        let mut cases = Vec::new();
-        // Those of the same weights follow each other.
-        for &shape in &self.linear {
-            for &(stored, rows) in parts {
-                let rows = self.rows[rows as usize];
-                cases.push(operations::linear_case(isa, stored, shape, rows, weights));
+    /// If there is no such preset, or the file cannot be read or is of another kind of model.
+    pub fn of(name: &str) -> Result<Self, Error> {
+        let path = Path::new(name);
+        let is_tiny = name == Self::TINY;
+        let config = if is_tiny {
+            let layers = vec![LayerKind::Conv, LayerKind::Attention];
+            let preset = Config::preset("350m")?;
+            Config {
+                hidden_size: 64,
+                heads: 4,
+                key_value_heads: 2,
+                head_dim: 16,
+                feed_forward_width: 96,
+                layers,
+                ..preset
             }
-        }
-        cases.retain(|case| !case.is_too_slow());
-        cases
-    }
-
-    /// The cases that a knob concerns; none if none does on that instruction set.
-    pub fn of_knob<'a>(&self, knob: Knob, isa: Isa, weights: &'a Weights) -> Vec<Case<'a>> {
-        let has_brain_dots = isa.has_brain_dots();
-        let is_x86 = cfg!(target_arch = "x86_64") && isa.name() != "scalar";
-        let parts: &[_] = match knob {
-            Knob::BlockRows => &[(F32, Many), (BF16, Many), (Q8_0, Many)],
-            Knob::TasksPerThread => &[(F32, Few), (F32, Many), (Q4_0, Few), (Q4_0, Many)],
-            Knob::SharedBytes => &[(F32, One), (F32, Few), (Q4_0, One), (Q4_0, Few)],
-            Knob::RowRunBytes => &[(F32, One), (BF16, One), (Q4_0, One)],
-            Knob::WidenedRows => &[(BF16, Few)],
-            Knob::ChainCuts => &[(F32, Many), (BF16, Many)],
-            Knob::BrainCuts if has_brain_dots => &[(BF16_BF16, Many)],
-            Knob::IntegerGroups => &[(Q8_0, Many), (Q4_0, Many)],
-            Knob::WideAhead => &[(F32, One)],
-            Knob::NarrowAhead => &[(BF16, One)],
-            Knob::BrainAhead if has_brain_dots => &[(BF16_BF16, One)],
-            Knob::QuantisedAhead => &[(Q8_0, One), (Q4_0, One)],
-            Knob::PrefetchLevel if is_x86 => &[(F32, One), (F32, Few), (BF16, One), (Q4_0, One)],
-            Knob::HugePages => &[(F32, One), (Q4_0, One)],
-            Knob::SharedElements => {
-                let [_, few, many] = self.rows;
-                let rows = [few, many].into_iter();
-                return rows.flat_map(|rows| operations::small_cases(isa, rows)).collect();
-            }
-            Knob::BrainCuts | Knob::BrainAhead | Knob::PrefetchLevel => &[],
+        } else if Config::preset_names().any(|preset| preset == name) {
+            Config::preset(name)?
+        } else if !path.exists() {
+            let presets: Vec<_> = Config::preset_names().collect();
+            return Err(Error::Config(format!(
+                "is no file: expected {}, one of {}, or a GGUF file, a Hugging Face folder or a config.json",
+                Self::TINY,
+                presets.join(", ")
+            )));
+        } else if path.is_dir() {
+            Config::read(&path.join("config.json"))?
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            Config::read(path)?
+        } else {
+            Gguf::open(path)?.config()?
         };
-        self.cases(isa, parts, weights)
+        Ok(Self { config, is_tiny })
     }
 
-    /// What a profile is held against the defaults with.
-    pub fn all<'a>(&self, isa: Isa, weights: &'a Weights) -> Vec<Case<'a>> {
+    /// Bytes that the copies of a matrix or a cache take together at least: beyond any cache, as far as memory has room for all of them twice.
+    pub fn weight_bytes(&self) -> usize {
+        /// Matrices in five formats and two shapes, and caches; with small pages and with huge ones.
+        const COPIES: u64 = 2 * (5 * 2 + 3);
+        if self.is_tiny {
+            return 1;
+        }
+        let memory = Machine::detect().memory_bytes.unwrap_or(u64::MAX);
+        beyond_cache().min((memory / 2 / COPIES) as usize)
+    }
+
+    fn rows(&self, rows: Rows) -> usize {
+        match (rows, self.is_tiny) {
+            (One, _) => 1,
+            (Few, _) => 4,
+            (Several, _) => 16,
+            (More, _) => 64,
+            (Many, true) => 96,
+            (Many, false) => 256,
+        }
+    }
+
+    /// All that a profile is held against the defaults with.
+    pub fn cases<'a>(&self, isa: Isa, weights: &'a Weights) -> Vec<Tuned<'a>> {
+        let Config { hidden_size: width, feed_forward_width, .. } = self.config;
+        let mut cases = Vec::new();
         let formats = [F32, BF16, BF16_BF16, Q8_0, Q4_0];
-        let parts = formats.map(|format| [One, Few, Many].map(|rows| (format, rows)));
-        let mut cases = self.cases(isa, parts.as_flattened(), weights);
-        cases.extend(operations::small_cases(isa, self.rows[Many as usize]));
+        // Those of the same weights follow each other.
+        for stored in formats {
+            if !width.is_multiple_of(stored.format.block()) {
+                continue;
+            }
+            let smallest = self.config.key_value_width();
+            for (outputs, is_smallest) in [(feed_forward_width, false), (smallest, true)] {
+                let all: &[_] = match is_smallest {
+                    true => &[One, Several, Many],
+                    false => &[One, Few, Several, More, Many],
+                };
+                for &rows in all {
+                    let kind = Kind::Linear { stored, rows, is_smallest };
+                    let case = linear_case(isa, stored, [outputs, width], self.rows(rows), weights);
+                    cases.push(Tuned { case, kind });
+                }
+            }
+        }
+        for (rows, context) in [(One, 512), (One, 2048), (Many, 0), (Many, 2048)] {
+            let count = self.rows(rows);
+            let attention = AttentionCase {
+                element: CacheElement::F32,
+                rows: count,
+                // So many keys with those of the rows.
+                context: if rows == One { context } else { usize::max(context, count) - count },
+                least_bytes: self.weight_bytes(),
+                ..AttentionCase::of(&self.config)
+            };
+            cases.push(Tuned { case: attention_case(isa, attention), kind: Kind::Attention(rows) });
+        }
+        for rows in [Several, Many] {
+            let small = operations::small_cases(isa, self.rows(rows)).into_iter();
+            cases.extend(small.map(|case| Tuned { case, kind: Kind::Small }));
+        }
+        if width.is_multiple_of(Q8_0.format.block()) {
+            let rows = 2 * self.rows(Many);
+            let case = forward_case(isa, Q8_0, self.two_layers(), rows);
+            cases.push(Tuned { case, kind: Kind::Forward });
+        }
+        cases.retain(|tuned| !tuned.case.is_too_slow());
         cases
     }
-}
 
-/// Cases that are timed until `is_over`.
-pub struct Ready<'a, 'b> {
-    cases: Vec<ReadyCase<'a>>,
-    is_over: &'b dyn Fn() -> bool,
-}
-
-struct ReadyCase<'a> {
-    case: Case<'a>,
-    /// What runs, with weights that were packed for a value of [`Knob::HugePages`].
-    workloads: Vec<(usize, Box<dyn Workload + 'a>)>,
-    /// Runs that are timed together.
-    runs: u64,
-}
-
-impl<'a, 'b> Ready<'a, 'b> {
-    /// Each is made ready when it is first timed.
-    pub fn new(cases: Vec<Case<'a>>, is_over: &'b dyn Fn() -> bool) -> Self {
-        let ready = |case| ReadyCase { case, workloads: Vec::new(), runs: 0 };
-        Self { cases: cases.into_iter().map(ready).collect(), is_over }
+    /// A layer of each kind, and little besides.
+    fn two_layers(&self) -> Config {
+        Config {
+            layers: vec![LayerKind::Conv, LayerKind::Attention],
+            experts: None,
+            vocabulary: 512,
+            tied_embedding: true,
+            ..self.config.clone()
+        }
     }
 }
 
-impl Stopwatch for Ready<'_, '_> {
-    fn cases(&self) -> usize {
-        self.cases.len()
+impl Tuned<'_> {
+    /// Whether a knob can make a difference to it.
+    pub fn depends_on(&self, knob: Knob) -> bool {
+        let isa = self.case.isa;
+        let is_forward = matches!(self.kind, Kind::Forward);
+        let linear = |is_it: &dyn Fn(Stored, Rows) -> bool| match self.kind {
+            Kind::Linear { stored, rows, .. } => is_it(stored, rows),
+            _ => false,
+        };
+        let attends = |is_it: &dyn Fn(Rows) -> bool| match self.kind {
+            Kind::Attention(rows) => is_it(rows),
+            _ => false,
+        };
+        // Where there is no instruction for rounded activations, they are multiplied as others.
+        let is_paired = |stored| stored == BF16_BF16 && isa.has_brain_dots();
+        let is_int8 = |stored: Stored| stored.activations == Activations::Int8;
+        let is_narrow = |stored: Stored| stored == BF16 || stored == BF16_BF16;
+        match knob {
+            Knob::BlockRows => linear(&|_, rows| rows == Many) || is_forward,
+            Knob::TasksPerThread => linear(&|_, rows| rows > One) || is_forward,
+            Knob::SharedBytes => linear(&|_, _| true) || is_forward,
+            Knob::RowRunBytes | Knob::RowThreads => linear(&|_, rows| rows == One),
+            Knob::ManyRows => linear(&|_, rows| rows >= Several) || is_forward,
+            Knob::WidenedRows => {
+                let is_it = |stored, rows| is_narrow(stored) && !is_paired(stored) && rows > One;
+                isa.has_few_registers() && linear(&is_it)
+            }
+            Knob::ChainCuts => {
+                linear(&|stored, rows| !is_int8(stored) && !is_paired(stored) && rows > One)
+            }
+            Knob::BrainCuts => linear(&|stored, rows| is_paired(stored) && rows > One),
+            Knob::IntegerGroups => {
+                linear(&|stored, rows| is_int8(stored) && rows > One) || is_forward
+            }
+            Knob::WideAhead => linear(&|stored, rows| stored == F32 && rows == One),
+            Knob::NarrowAhead => {
+                linear(&|stored, rows| is_narrow(stored) && !is_paired(stored) && rows == One)
+            }
+            Knob::BrainAhead => linear(&|stored, rows| is_paired(stored) && rows == One),
+            Knob::QuantisedAhead => linear(&|stored, rows| is_int8(stored) && rows == One),
+            Knob::SharedKeys => attends(&|rows| rows == One),
+            Knob::AttentionTasks | Knob::AttentionBands => {
+                attends(&|rows| rows > One) || is_forward
+            }
+            Knob::PassRows => is_forward,
+            Knob::PrefetchLevel => {
+                let is_asked = cfg!(target_arch = "x86_64") && isa.name() != "scalar";
+                is_asked && !matches!(self.kind, Kind::Small)
+            }
+            Knob::SharedElements => {
+                let is_prepared =
+                    |stored, rows| rows > One && (is_int8(stored) || stored == BF16_BF16);
+                matches!(self.kind, Kind::Small) || linear(&is_prepared) || is_forward
+            }
+            Knob::HugePages => !matches!(self.kind, Kind::Small),
+        }
     }
 
-    fn time(&mut self, profile: &Profile, case: usize) -> f64 {
-        profile.install();
-        let ReadyCase { case, workloads, runs } = &mut self.cases[case];
-        let pages = profile.value(Knob::HugePages);
-        let found = workloads.iter().position(|(packed_for, _)| *packed_for == pages);
-        let at = found.unwrap_or_else(|| {
-            let mut workload = (case.prepare)();
-            // Warms up, too.
-            *runs = runs_within(SLOT, |runs| case.time(&mut *workload, runs)).max(*runs);
-            workloads.push((pages, workload));
-            workloads.len() - 1
-        });
-        case.time(&mut *workloads[at].1, *runs).as_secs_f64() / *runs as f64
+    /// Whether a knob is judged by it: where the knob matters most, as a round must not take long. The others show when the whole profile is compared.
+    pub fn judges(&self, knob: Knob) -> bool {
+        let matters = match (knob, self.kind) {
+            (Knob::PassRows, _) => true,
+            (_, Kind::Forward) => false,
+            (Knob::SharedBytes, Kind::Linear { rows, is_smallest, .. }) => {
+                is_smallest || rows == One
+            }
+            (Knob::SharedElements, Kind::Linear { is_smallest, .. }) => is_smallest,
+            _ => true,
+        };
+        matters && self.depends_on(knob)
     }
+}
 
-    fn is_over(&self) -> bool {
-        (self.is_over)()
+/// The values of a knob that are worth trying and make a difference on so many threads.
+pub fn values(knob: Knob, threads: usize) -> Vec<usize> {
+    let tried = knob.tried().iter().copied();
+    match knob {
+        Knob::RowThreads => tried.filter(|value| *value < threads).collect(),
+        // What is shared or cut for other threads.
+        Knob::SharedBytes | Knob::SharedKeys | Knob::SharedElements if threads == 1 => Vec::new(),
+        _ => tried.collect(),
     }
 }

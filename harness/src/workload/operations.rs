@@ -2,14 +2,16 @@
 
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::WeightFormat;
-use lfm2_kernels::ops::{CacheElement, KeyValueCache, attention, embedding, linear};
+use lfm2_kernels::ops::{CacheElement, embedding, linear};
 
 use super::function::workload;
 use super::{Case, Extent, Stored, Weights, values};
-use crate::ceiling::{Work, beyond_cache};
+use crate::ceiling::Work;
 
+mod attention;
 mod small;
 
+pub use attention::{AttentionCase, attention_case};
 pub use small::small_cases;
 
 /// Of a token's row.
@@ -49,7 +51,8 @@ pub fn cases<'a>(isas: &[Isa], extent: Extent, weights: &'a Weights) -> Vec<Case
         }
         for element in [CacheElement::F32, CacheElement::F16] {
             for (context, rows) in [(0, 512), (4096, 1)] {
-                cases.push(attention_case(isa, element, context, rows));
+                let case = AttentionCase { element, context, rows, ..AttentionCase::default() };
+                cases.push(attention_case(isa, case));
             }
         }
     }
@@ -103,46 +106,6 @@ fn rows_of_linear(extent: Extent, shape: [usize; 2]) -> &'static [usize] {
         // Prompts need the logits of their last token only.
         (Extent::Usual, HEAD) => &[1, 4, 16],
         _ => &[1, 4, 16, 128, 512],
-    }
-}
-
-fn attention_case<'a>(isa: Isa, element: CacheElement, context: usize, rows: usize) -> Case<'a> {
-    let (phase, length) = if context == 0 { ("prefill", rows) } else { ("decode", context) };
-    let (format, size) = match element {
-        CacheElement::F32 => ("f32", 4),
-        CacheElement::F16 => ("f16", 2),
-    };
-    let row = KEY_VALUE_HEADS * HEAD_DIM;
-    let pairs = rows * context + rows * (rows + 1) / 2;
-    let cached = (context + rows) * 2 * row * size;
-    let bytes = (cached + 4 * 2 * rows * WIDTH) as u64;
-    Case {
-        op: "attention",
-        isa,
-        format,
-        shape: format!("{phase}-{length}"),
-        work: Work {
-            rows,
-            operations: (4 * pairs * WIDTH) as u64,
-            bytes,
-            // A decoded token finds the cache of its layer gone; a prompt has just written it.
-            working_set: (context == 0).then_some(bytes),
-            ..Work::default()
-        },
-        prepare: Box::new(move || {
-            let positions = context + rows;
-            let (keys, values_) =
-                (values("keys", positions * row), values("values", positions * row));
-            let mut cache = KeyValueCache::new(KEY_VALUE_HEADS, HEAD_DIM, positions, element);
-            cache.append(&keys, &values_);
-            let copies = if context == 0 { 1 } else { beyond_cache().div_ceil(cached) };
-            let caches: Vec<_> = (0..copies).map(|_| cache.clone()).collect();
-            let query = values("query", rows * WIDTH);
-            workload(vec![0.0; rows * WIDTH], move |isa, rows, turn, out| {
-                let (query, out) = (&query[..rows * WIDTH], &mut out[..rows * WIDTH]);
-                attention(isa, query, HEADS, &caches[turn % copies], context, out);
-            })
-        }),
     }
 }
 

@@ -209,15 +209,15 @@ impl Kernel for Pairs<'_> {
             [out] => {
                 dispatch_brain_dots!(isa, dots => self.one_row(dots, first_panel, out));
             }
+            out if rows >= Knob::ManyRows.get() => dispatch_brain_dots!(isa, dots => {
+                self.many_rows::<_, WORDS>(dots, first_panel, out);
+            }),
             // To ask for all that is next with each tile would be too much at once, and a high tile stores its sums with each part.
             out if rows < 16 => dispatch_brain_dots!(isa, dots => {
                 self.many_rows::<_, STEP>(dots, first_panel, out);
             }),
-            out if rows < 48 => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, { 2 * STEP }>(dots, first_panel, out);
-            }),
             out => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, WORDS>(dots, first_panel, out);
+                self.many_rows::<_, { 2 * STEP }>(dots, first_panel, out);
             }),
         }
     }

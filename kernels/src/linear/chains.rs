@@ -496,10 +496,8 @@ struct Tiles<'a, P: Panels> {
 
 impl<P: Panels> Tiles<'_, P> {
     fn run(&self, isa: Isa, panel: usize, out: &mut [&mut [f32]]) {
-        /// Rows for which it is enough to ask for what is next with each tile: for fewer, that would be too much at once.
-        const MANY_ROWS: usize = 48;
         // Each compiled by itself: together they would share registers.
-        if out.len() < MANY_ROWS {
+        if out.len() < Knob::ManyRows.get() {
             dispatch!(isa, simd => self.all_panels::<_, STEP>(simd, panel, out));
         } else {
             dispatch!(isa, simd => self.all_panels::<_, CUT>(simd, panel, out));

@@ -386,9 +386,7 @@ struct Tiles<'a> {
 
 impl Tiles<'_> {
     fn run<W: Way>(&mut self, isa: Isa, out: &mut [&mut [f32]]) {
-        /// Rows for which it is enough to ask for what is next with each tile: for fewer, that would be too much at once.
-        const MANY_ROWS: usize = 48;
-        if out.len() < MANY_ROWS {
+        if out.len() < Knob::ManyRows.get() {
             dispatch_dots!(isa, dots => self.tiles::<W, _, true>(dots, out));
         } else {
             dispatch_dots!(isa, dots => self.tiles::<W, _, false>(dots, out));

@@ -11,6 +11,7 @@ use crate::simd::math::silu;
 use crate::simd::slices::{inlined, zip_in_place};
 use crate::simd::{Isa, LANES, dispatch};
 use crate::threads::{join, share_runs};
+use crate::tuning::Knob;
 
 /// Rows that share one pass over the weights, at most.
 pub const BLOCK_ROWS: usize = 144;
@@ -183,9 +184,12 @@ impl Call<'_> {
         Block { out, most_panels }: Block,
     ) {
         if out.len() == self.outputs {
+            let threads = rayon::current_num_threads().min(Knob::RowThreads.get());
             let panel_bytes = kernels.iter().map(Kernel::panel_bytes).sum();
-            let run = self.cut(panel_bytes).panels_of_run(kernels[0].row_panels()) * LANES;
-            share_runs(out, run, &|first, out| self.task(&kernels, first / LANES, &mut [out]));
+            let cut = Cut { threads, ..self.cut(panel_bytes) };
+            let run = cut.panels_of_run(kernels[0].row_panels()) * LANES;
+            let work = |first, out: &mut _| self.task(&kernels, first / LANES, &mut [out]);
+            share_runs(out, run, threads, &work);
         } else {
             let rows = out.chunks_exact_mut(self.outputs).collect();
             self.split_outputs(&kernels, rows, 0..self.panels(), most_panels);

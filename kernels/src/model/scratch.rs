@@ -2,10 +2,11 @@ use super::Config;
 use super::config::ExpertsConfig;
 use crate::Aligned;
 use crate::ops::RopeTable;
+use crate::tuning::Knob;
 
 /// The working memory of [`forward`](super::Model::forward): made by the first call and reused by those after it.
 ///
-/// It grows to the rows of the largest call, [`MAX_ROWS`](Self::MAX_ROWS) at most: longer prompts are taken in pieces.
+/// It grows to the rows of the largest call, [`MAX_ROWS`](Self::MAX_ROWS) at most unless a profile says otherwise: longer prompts are taken in pieces.
 #[derive(Default)]
 pub struct Scratch {
     pub(super) buffers: Option<Buffers>,
@@ -96,16 +97,16 @@ struct Shape {
 }
 
 impl Scratch {
-    /// About as many rows as a pass has: enough to share each reading of the weights, and few enough that what one operation leaves is still in the
-    /// last cache when the next one reads it.
-    const ENOUGH_ROWS: usize = 256;
+    /// The default of [`Knob::PassRows`].
+    pub(crate) const ENOUGH_ROWS: usize = 256;
 
-    /// Rows that one pass takes at most. Chunks of a prompt give the same bits as the whole.
+    /// Rows that one pass takes at most where no profile says otherwise. Chunks of a prompt give the same bits as the whole.
     pub const MAX_ROWS: usize = Self::ENOUGH_ROWS + Self::ENOUGH_ROWS / 2;
 
     /// Rows of each pass but the last of a call with `rows` rows.
     pub fn pass_rows(rows: usize) -> usize {
-        let passes = (rows + Self::ENOUGH_ROWS / 2) / Self::ENOUGH_ROWS;
+        let enough = Knob::PassRows.get();
+        let passes = (rows + enough / 2) / enough;
         rows.div_ceil(passes.max(1))
     }
 

@@ -7,6 +7,7 @@ use crate::linear::tile::{Columns, InLines, Lines, chain};
 use crate::simd::math::exp_of_at_most_89;
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 use crate::threads::{join, split_rows};
+use crate::tuning::Knob;
 
 /// Keys that one step of the online softmax takes: part of the numeric contract.
 pub(super) const BLOCK: usize = 64;
@@ -25,9 +26,6 @@ const TILE: usize = 6;
 
 /// Query rows that go through a block of keys together: first their scores, then the softmax, then their values.
 const BAND: usize = 4 * TILE;
-
-/// The most bands of a task: each block of keys is brought near once for all of them.
-const BANDS: usize = 8;
 
 /// Causal grouped-query attention of the newest positions over everything that is cached:
 /// `out[t][h] = sum over s of softmax(query[t][h] . key[s][h / group] / sqrt(head_dim)) value[s][h / group]`, for positions `s` up to
@@ -92,18 +90,15 @@ pub struct AttentionCut {
 impl AttentionCut {
     /// How many heads of a single row a task takes at most.
     pub fn heads_of_task(&self) -> usize {
-        /// Cached elements that are worth handing to another thread.
-        const WORTH_SHARING: usize = 64 * 1024;
         let visited = (self.first_position + 1) * 2 * self.head_dim;
-        WORTH_SHARING.div_ceil(visited).min(self.heads)
+        Knob::SharedKeys.get().div_ceil(visited).min(self.heads)
     }
 
     /// How many of several rows a task takes at most, with all their heads.
     pub fn rows_of_task(&self, rows: usize, threads: usize) -> usize {
-        /// Enough for the threads to end together.
-        const TASKS_OF_A_THREAD: usize = 8;
-        let bands = rows * self.group / (TASKS_OF_A_THREAD * threads * BAND);
-        bands.clamp(2, BANDS) * BAND / self.group
+        let (tasks, most) = (Knob::AttentionTasks.get() * threads, Knob::AttentionBands.get());
+        let bands = rows * self.group / (tasks * BAND);
+        bands.clamp(most.min(2), most) * BAND / self.group
     }
 
     /// Where `rows` rows from `first` on are cut, which become `parts` parts at least, in tasks of at most `most` rows; `None` if they are one task.

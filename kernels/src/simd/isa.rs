@@ -151,6 +151,11 @@ macro_rules! isas {
                 }
             }
 
+            /// Whether its registers hold few accumulators, so that [`Knob::WidenedRows`](crate::tuning::Knob::WidenedRows) matters.
+            pub fn has_few_registers(self) -> bool {
+                self.registers() == Registers::Few
+            }
+
             /// How many accumulators its registers hold.
             pub(crate) fn registers(self) -> Registers {
                 #[inline(always)]

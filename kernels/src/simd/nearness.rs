@@ -1,7 +1,7 @@
 //! Into which cache weights are brought before they are read: what is fastest, differs between makers of CPUs.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{__cpuid, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 use crate::tuning::Knob;
 
@@ -20,16 +20,6 @@ impl Nearness {
     #[inline(always)]
     pub fn in_force() -> Self {
         if Knob::PrefetchLevel.get() == 1 { Self::FirstLevel } else { Self::SecondLevel }
-    }
-
-    /// The level of the cache that is fastest on CPUs of this one's maker.
-    pub fn level_of_maker() -> usize {
-        let vendor = __cpuid(0);
-        let is_amd = [vendor.ebx, vendor.edx, vendor.ecx]
-            .map(u32::to_le_bytes)
-            .as_flattened()
-            .eq(b"AuthenticAMD");
-        if is_amd { 1 } else { 2 }
     }
 
     /// Asks for what lies `bytes` after the beginning of `elements`.

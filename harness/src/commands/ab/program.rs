@@ -1,5 +1,6 @@
 //! A build of this command, which times itself: `lfm2 time`.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -25,7 +26,12 @@ pub struct Program {
     full: bool,
     each: Duration,
     limit: Duration,
+    /// Whether it is told to use none: a build that knows none refuses the option.
+    has_profiles: Cell<bool>,
 }
+
+/// Both programs run under their built-in values, not under a profile that a user has for one of them.
+const NO_PROFILE: [&str; 2] = ["--profile", "none"];
 
 #[derive(Deserialize)]
 struct Version {
@@ -42,7 +48,15 @@ impl Program {
         let path = path.canonicalize()?;
         let (threads, isas, full) =
             (arguments.threads.count(), arguments.choice.isa.clone(), arguments.choice.full);
-        Ok(Self { path, threads, isas, full, each: arguments.each, limit: arguments.limit })
+        Ok(Self {
+            path,
+            threads,
+            isas,
+            full,
+            each: arguments.each,
+            limit: arguments.limit,
+            has_profiles: Cell::new(true),
+        })
     }
 
     /// The cases that it has.
@@ -74,6 +88,7 @@ impl Program {
         command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
         command.arg(&self.path).args(["time", "--json", "--full", "--threads", "1"]);
         command.args(["--isa", &id.isa, "--filter", &pattern(&[id]), "--runs", &runs.to_string()]);
+        command.args(self.profile());
         let output = self.output(command).map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&output.stderr);
         // Valgrind's own lines begin with the number of the process.
@@ -88,9 +103,16 @@ impl Program {
         count.ok_or_else(|| format!("valgrind counted nothing: {}", own.join(" ")))
     }
 
-    fn time<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Times, Failure> {
+    fn profile(&self) -> &'static [&'static str] {
+        if self.has_profiles.get() { &NO_PROFILE } else { &[] }
+    }
+
+    fn time<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> Result<Times, Failure> {
         let mut command = Command::new(&self.path);
-        command.args(["time", "--json"]).args(arguments);
+        command.args(["time", "--json"]).args(arguments.clone()).args(self.profile());
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }
@@ -104,6 +126,10 @@ impl Program {
         let output = self.output(command)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
+            if self.has_profiles.get() && said.contains("unexpected argument '--profile'") {
+                self.has_profiles.set(false);
+                return self.time(arguments);
+            }
             let lines: Vec<_> = said.lines().collect();
             let last = lines[lines.len().saturating_sub(5)..].join("\n");
             return Err(self.failure(&format!("failed: {}\n{last}", output.status)));

@@ -87,8 +87,8 @@ impl Program {
         let mut command = Command::new("valgrind");
         command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
         command.arg(&self.path).args(["time", "--json", "--full", "--threads", "1"]);
-        command.args(["--isa", &id.isa, "--filter", &pattern(&[id]), "--runs", &runs.to_string()]);
         command.args(self.profile());
+        command.args(["--isa", &id.isa, "--filter", &pattern(&[id]), "--runs", &runs.to_string()]);
         let output = self.output(command).map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&output.stderr);
         // Valgrind's own lines begin with the number of the process.

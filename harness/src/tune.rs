@@ -1,6 +1,6 @@
 //! Which values of the kernels' knobs are fastest on this machine.
 //!
-//! Knob by knob, each from the [cases](cases) that it is judged by: all values that are worth trying take turns with the best one so far, in one process,
+//! Knob by knob, each from the [`cases`] that it is judged by: all values that are worth trying take turns with the best one so far, in one process,
 //! in rounds that mirror each other in time, such as `A B C C B A`. A round gives one paired ratio for each value; of `n` rounds, the calmer half counts
 //! (as in [`regression`](crate::regression)), and gives an [`Estimate`] with its interval. There are as many rounds as there is time for.
 //!

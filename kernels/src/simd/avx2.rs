@@ -7,7 +7,7 @@ use std::ops::{Add, Div, Mul, Sub};
 use half::{bf16, f16};
 
 use super::nearness::Nearness;
-use super::pairs::{Pairs, pairs_of_bytes};
+use super::pairs::Pairs;
 use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Token, Words, environment};
 
 /// Proof of AVX2, FMA and F16C.
@@ -318,48 +318,6 @@ impl Words for Avx2Words {
 pub fn count(bits: u32) -> __m128i {
     // SAFETY: SSE2 is part of x86-64.
     unsafe { _mm_cvtsi32_si128(bits.cast_signed()) }
-}
-
-impl Dots for Avx2 {
-    type Simd = Self;
-
-    #[inline(always)]
-    fn simd(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
-    }
-
-    #[inline(always)]
-    fn dot_small(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
-        // Two products are at most 2 * 63 * 127.
-        weights.pairs(activations).add_to(sums, 1)
-    }
-
-    #[inline(always)]
-    fn dot_biased(self, sums: Avx2Words, weights: Avx2Words, activations: Avx2Words) -> Avx2Words {
-        // Two products are at most 2 * 128 * 127.
-        let (sizes, signs) = weights.sizes_and_signs();
-        sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
-    }
-
-    #[inline(always)]
-    fn dots<const BITS: u32, const G: usize, const N: usize, const R: usize>(
-        self,
-        weights: impl Fn(usize, usize) -> Avx2Words,
-        activations: [&[i32; G]; R],
-        sums: &mut [[Avx2Words; N]; R],
-    ) {
-        pairs_of_bytes::<_, BITS, G, N, R>(self, weights, activations, sums);
-    }
-
-    #[inline(always)]
-    fn biased_start(self, _activations: i32) -> i32 {
-        0
-    }
 }
 
 impl Pairs for Avx2Words {

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use super::avx2::{UPPER_HALF, count, largest_of_eight, sum_eight};
 use super::nearness::Nearness;
-use super::pairs::{Pairs, pairs_of_bytes};
+use super::pairs::Pairs;
 use super::slices::inlined;
 use super::{
     BrainDots, DotInstructions, Dots, LANES, Lanes, Registers, Scalar, Simd, Token, Words,
@@ -334,58 +334,6 @@ impl Words for Avx512Words {
     fn store(self, to: &mut [u8; 4 * LANES]) {
         // SAFETY: words prove the feature; `to` is 64 bytes.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), self.0) }
-    }
-}
-
-impl Dots for Avx512 {
-    type Simd = Self;
-
-    #[inline(always)]
-    fn simd(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
-    }
-
-    #[inline(always)]
-    fn dot_small(
-        self,
-        sums: Avx512Words,
-        weights: Avx512Words,
-        activations: Avx512Words,
-    ) -> Avx512Words {
-        // Two products are at most 2 * 63 * 127.
-        weights.pairs(activations).add_to(sums, 1)
-    }
-
-    #[inline(always)]
-    fn dot_biased(
-        self,
-        sums: Avx512Words,
-        weights: Avx512Words,
-        activations: Avx512Words,
-    ) -> Avx512Words {
-        // Two products are at most 2 * 128 * 127.
-        let (sizes, signs) = weights.sizes_and_signs();
-        sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
-    }
-
-    #[inline(always)]
-    fn dots<const BITS: u32, const G: usize, const N: usize, const R: usize>(
-        self,
-        weights: impl Fn(usize, usize) -> Avx512Words,
-        activations: [&[i32; G]; R],
-        sums: &mut [[Avx512Words; N]; R],
-    ) {
-        pairs_of_bytes::<_, BITS, G, N, R>(self, weights, activations, sums);
-    }
-
-    #[inline(always)]
-    fn biased_start(self, _activations: i32) -> i32 {
-        0
     }
 }
 

@@ -22,9 +22,52 @@ pub trait Pairs: Words {
     fn add_to(self, sums: Self, factor: i16) -> Self;
 }
 
+/// Words that multiply pairs of bytes give dot products to their instruction set.
+impl<S: Simd<Words: Pairs>> Dots for S {
+    type Simd = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::vectorize(self, kernel)
+    }
+
+    #[inline(always)]
+    fn dot_small(self, sums: S::Words, weights: S::Words, activations: S::Words) -> S::Words {
+        // Two products are at most 2 * 63 * 127.
+        weights.pairs(activations).add_to(sums, 1)
+    }
+
+    #[inline(always)]
+    fn dot_biased(self, sums: S::Words, weights: S::Words, activations: S::Words) -> S::Words {
+        // Two products are at most 2 * 128 * 127.
+        let (sizes, signs) = weights.sizes_and_signs();
+        sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
+    }
+
+    #[inline(always)]
+    fn dots<const BITS: u32, const G: usize, const N: usize, const R: usize>(
+        self,
+        weights: impl Fn(usize, usize) -> S::Words,
+        activations: [&[i32; G]; R],
+        sums: &mut [[S::Words; N]; R],
+    ) {
+        pairs_of_bytes::<_, BITS, G, N, R>(self, weights, activations, sums);
+    }
+
+    #[inline(always)]
+    fn biased_start(self, _activations: i32) -> i32 {
+        0
+    }
+}
+
 /// As [`Dots::dots`].
 #[inline(always)]
-pub fn pairs_of_bytes<D, const BITS: u32, const G: usize, const N: usize, const R: usize>(
+fn pairs_of_bytes<D, const BITS: u32, const G: usize, const N: usize, const R: usize>(
     dots: D,
     weights: impl Fn(usize, usize) -> WordsOf<D>,
     activations: [&[i32; G]; R],

@@ -8,8 +8,8 @@ use half::{bf16, f16};
 
 use super::avx2::{UPPER_HALF, count};
 use super::nearness::Nearness;
-use super::pairs::{Pairs, pairs_of_bytes};
-use super::{Dots, LANES, Lanes, Registers, Simd, Token, Words, environment};
+use super::pairs::Pairs;
+use super::{LANES, Lanes, Registers, Simd, Token, Words, environment};
 
 /// Proof of SSE4.1 and SSSE3.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -458,58 +458,6 @@ impl Words for Sse41Words {
             // SAFETY: words prove the features; all quarters lie within the 64 bytes.
             unsafe { _mm_storeu_si128(to.add(i), self.0[i]) }
         }
-    }
-}
-
-impl Dots for Sse41 {
-    type Simd = Self;
-
-    #[inline(always)]
-    fn simd(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
-    }
-
-    #[inline(always)]
-    fn dot_small(
-        self,
-        sums: Sse41Words,
-        weights: Sse41Words,
-        activations: Sse41Words,
-    ) -> Sse41Words {
-        // Two products are at most 2 * 63 * 127.
-        weights.pairs(activations).add_to(sums, 1)
-    }
-
-    #[inline(always)]
-    fn dot_biased(
-        self,
-        sums: Sse41Words,
-        weights: Sse41Words,
-        activations: Sse41Words,
-    ) -> Sse41Words {
-        // Two products are at most 2 * 128 * 127.
-        let (sizes, signs) = weights.sizes_and_signs();
-        sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
-    }
-
-    #[inline(always)]
-    fn dots<const BITS: u32, const G: usize, const N: usize, const R: usize>(
-        self,
-        weights: impl Fn(usize, usize) -> Sse41Words,
-        activations: [&[i32; G]; R],
-        sums: &mut [[Sse41Words; N]; R],
-    ) {
-        pairs_of_bytes::<_, BITS, G, N, R>(self, weights, activations, sums);
-    }
-
-    #[inline(always)]
-    fn biased_start(self, _activations: i32) -> i32 {
-        0
     }
 }
 

@@ -238,7 +238,7 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tune::{From, KnobFinding, Verdict};
+    use crate::tune::{KnobFinding, Start, Verdict};
 
     fn file() -> ProfileFile {
         let mut knobs = Profile::default();
@@ -264,7 +264,7 @@ mod tests {
             shapes: "350m".into(),
             knobs,
             measurements: Measurements {
-                from: From::UnknownCpu,
+                from: Start::UnknownCpu,
                 knobs: vec![finding],
                 cases: Vec::new(),
             },

@@ -31,7 +31,7 @@ mod simulation;
 #[serde(deny_unknown_fields)]
 pub struct Measurements {
     /// Where the search began.
-    pub from: From,
+    pub from: Start,
     /// Of each knob.
     pub knobs: Vec<KnobFinding>,
     /// How long cases take with the defaults, and with the profile: measured after all knobs were found.
@@ -39,17 +39,17 @@ pub struct Measurements {
 }
 
 /// With which defaults a search begins, and is compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum From {
-    /// Those of this CPU.
+pub enum Start {
+    /// What this CPU has without a profile
     #[default]
     BuiltIn,
-    /// Those that it had if nobody had measured it.
+    /// What it would have if it had never been measured
     UnknownCpu,
 }
 
-impl From {
+impl Start {
     /// Those values.
     pub fn profile(self) -> Profile {
         match self {

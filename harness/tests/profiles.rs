@@ -11,7 +11,7 @@ use lfm2_harness::emulator;
 use lfm2_harness::machine::Machine;
 use lfm2_harness::profile::{Choice, ProfileFile, SCHEMA_VERSION, any_profile, commit};
 use lfm2_harness::random_model::{RandomModel, VOCABULARY};
-use lfm2_harness::tune::{From, Measurements, Verdict};
+use lfm2_harness::tune::{Measurements, Start, Verdict};
 use lfm2_harness::workload::values;
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{Activations, Matrix, WeightFormat, blocks, linear};
@@ -290,7 +290,7 @@ fn tune_begins_where_it_is_told() {
     assert!(printed.contains("unknown CPU"), "{printed}");
     let written = ProfileFile::read(&path).expect("a profile");
     // There was no time to change anything: the file says what it began with.
-    assert_eq!(written.measurements.from, From::UnknownCpu);
+    assert_eq!(written.measurements.from, Start::UnknownCpu);
     assert_eq!((written.knobs, written.shapes.as_str()), (Profile::of_unknown_cpu(), model));
 }
 

@@ -215,24 +215,30 @@ fn chosen_ops(pattern: Option<&Regex>) -> Result<Vec<&'static Op>, String> {
 pub fn check_all(ops: &[&Op], isas: &[Isa], cases: Cases, seed: u64) -> Vec<Report> {
     let count: u64 = ops.iter().map(|op| case_count(op, cases)).sum();
     let bar = progress::bar("checking", "cases", count as usize);
+    on_all_cores(ops, |op| {
+        bar.set_message(op.name);
+        check(&Gate::OURS, op, isas, cases, seed, &|| bar.inc(1))
+    })
+}
+
+/// What `work` makes of each operation, on all cores.
+fn on_all_cores<R: Send>(ops: &[&Op], work: impl Fn(&Op) -> R + Sync) -> Vec<R> {
     // The last is whole models, which take longest. Threads of their own: one that waits for a pool would begin another operation.
     let next = Mutex::new((0..ops.len()).rev());
     let work = || {
-        let mut reports = Vec::new();
+        let mut results = Vec::new();
         loop {
             let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(i) = taken else { return reports };
-            bar.set_message(ops[i].name);
-            let report = check(&Gate::OURS, ops[i], isas, cases, seed, &|| bar.inc(1));
-            reports.push((i, report));
+            let Some(i) = taken else { return results };
+            results.push((i, work(ops[i])));
         }
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut reports: Vec<(usize, Report)> = thread::scope(|scope| {
+    let mut results: Vec<(usize, R)> = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let reports = workers.into_iter().map(|worker| worker.join().expect("no check panics"));
-        reports.flatten().collect()
+        let results = workers.into_iter().map(|worker| worker.join().expect("no check panics"));
+        results.flatten().collect()
     });
-    reports.sort_by_key(|(i, _)| *i);
-    reports.into_iter().map(|(_, report)| report).collect()
+    results.sort_by_key(|(i, _)| *i);
+    results.into_iter().map(|(_, result)| result).collect()
 }

@@ -12,7 +12,7 @@ use lfm2_harness::profile::{ProfileFile, SCHEMA_VERSION, commit};
 use lfm2_harness::tune::cases::{Ready, SLOT, Shapes, Tuned, values};
 use lfm2_harness::tune::search::Search;
 use lfm2_harness::tune::settle::{Settled, Settling, Undone};
-use lfm2_harness::tune::{CaseFinding, From, KnobFinding, Measurements, Stopwatch, Verdict};
+use lfm2_harness::tune::{CaseFinding, KnobFinding, Measurements, Start, Stopwatch, Verdict};
 use lfm2_harness::workload::Weights;
 use lfm2_kernels::Isa;
 use lfm2_kernels::threads::enter;
@@ -52,7 +52,7 @@ pub struct TuneArguments {
     shapes: String,
     /// From which values to begin, and with which to compare
     #[arg(long, value_name = "DEFAULTS", default_value = "built-in")]
-    from: FromName,
+    from: Start,
     /// The instruction set [default: this CPU's best]
     #[arg(long, value_name = "ISA")]
     isa: Option<Isa>,
@@ -61,23 +61,6 @@ pub struct TuneArguments {
     /// Where the profile goes
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum FromName {
-    /// What this CPU has without a profile
-    BuiltIn,
-    /// What it would have if it had never been measured
-    UnknownCpu,
-}
-
-impl std::convert::From<FromName> for From {
-    fn from(name: FromName) -> Self {
-        match name {
-            FromName::BuiltIn => Self::BuiltIn,
-            FromName::UnknownCpu => Self::UnknownCpu,
-        }
-    }
 }
 
 /// The part of the time after which the search ends.
@@ -114,7 +97,7 @@ pub fn run(arguments: &TuneArguments) -> Result<ExitCode, Failure> {
 struct Tuning {
     isa: Isa,
     shapes: Shapes,
-    from: From,
+    from: Start,
     began: Instant,
     budget: Duration,
     interrupted: &'static AtomicBool,
@@ -126,7 +109,7 @@ impl Tuning {
             isa: arguments.isa.unwrap_or_else(Isa::best),
             shapes: Shapes::of(&arguments.shapes)
                 .map_err(|error| locate(error, Path::new(&arguments.shapes)))?,
-            from: arguments.from.into(),
+            from: arguments.from,
             began: Instant::now(),
             budget: arguments.budget,
             interrupted: first_signal(),

@@ -47,14 +47,17 @@ macro_rules! with_panels {
         }
     }};
 }
-pub(super) use with_panels;
 
-/// As [`with_panels!`], with the names bound to the packed weights of each of some matrices, all of one format.
+/// As [`with_panels!`], with the names bound to the packed weights of each of some matrices, all of one format, and one more for brain floats.
 macro_rules! with_panels_of_each {
-    ($matrices:expr, $elements:ident => $one:expr, $quantised:ident => $other:expr) => {
+    (
+        $matrices:expr,
+        $brain_floats:ident => $first:expr, $elements:ident => $one:expr, $quantised:ident => $other:expr
+    ) => {
         with_panels_of_each!(
             @ $matrices,
-            $elements => $one, [F32 F16 Bf16],
+            $brain_floats => $first, [Bf16],
+            $elements => $one, [F32 F16],
             $quantised => $other, [Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K]
         )
     };

@@ -3,7 +3,7 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 
 use super::cut::{Cut, Tiling, half_of_panels};
-use super::matrix::{Panels, with_panels, with_panels_of_each};
+use super::matrix::{Panels, with_panels_of_each};
 use super::{Activations, Matrix, brain_floats, chains, integers};
 use crate::buffers::Buffers;
 use crate::ops::silu_multiply;
@@ -26,31 +26,23 @@ pub const BLOCK_ROWS: usize = 144;
 ///
 /// If a slice has another shape.
 pub fn linear(isa: Isa, x: &[f32], weight: &Matrix, bias: Option<&[f32]>, out: &mut [f32]) {
-    let (inputs, outputs) = (weight.inputs(), weight.outputs());
     if out.is_empty() {
         return;
     }
-    let rows = out.len() / outputs;
-    assert_eq!(out.len(), rows * outputs, "linear: out is not whole rows of {outputs}");
-    assert_eq!(x.len(), rows * inputs, "linear: x is not {rows} rows of {inputs}");
-    assert!(bias.is_none_or(|bias| bias.len() == outputs), "linear: bias length");
-    assert!(inputs > 0, "linear: the weight has no inputs");
-    multiply(&Call { isa, inputs, outputs, bias }, [weight], x, out);
+    let call = Call::new("linear", isa, weight, bias, [x, out]);
+    multiply(&call, [weight], x, out);
 }
 
 /// Multiplies rows by one matrix, or by both of a gated pair of one format.
 fn multiply<const N: usize>(call: &Call, weights: [&Matrix; N], x: &[f32], out: &mut [f32]) {
-    let weight = weights[0];
-    if let (Panels::Bf16(_), Activations::Bf16) = (weight.panels(), weight.activations()) {
-        let elements = weights.map(|weight| match weight.panels() {
-            Panels::Bf16(elements) => elements,
-            _ => unreachable!("matrices of one format"),
-        });
-        return brain_floats::multiply(call, elements, x, out);
-    }
+    let activations = weights[0].activations();
     with_panels_of_each!(weights,
+        elements => match activations {
+            Activations::Bf16 => brain_floats::multiply(call, elements, x, out),
+            _ => chains::multiply_elements(call, elements, x, out),
+        },
         elements => chains::multiply_elements(call, elements, x, out),
-        quantised => match weight.activations() {
+        quantised => match activations {
             Activations::Int8 if N == 1 && x.len() == call.inputs => {
                 integers::one_row(call, quantised[0], x, out);
             }
@@ -85,17 +77,16 @@ pub fn linear_each(isa: Isa, x: &[f32], products: &mut [(&Matrix, &mut [f32])]) 
 ///
 /// If the matrices differ in shape, or as [`linear`].
 pub fn gated_linear(isa: Isa, x: &[f32], gate: &Matrix, up: &Matrix, out: &mut [f32]) {
-    let (inputs, outputs) = (gate.inputs(), gate.outputs());
-    assert_eq!((up.inputs(), up.outputs()), (inputs, outputs), "gated_linear: up's shape");
+    let shape = |matrix: &Matrix| (matrix.outputs(), matrix.inputs());
+    assert_eq!(shape(up), shape(gate), "gated_linear: up has another shape than gate");
+    if out.is_empty() {
+        return;
+    }
+    let call = Call::new("gated_linear", isa, gate, None, [x, out]);
     let kind = |matrix: &Matrix| (matrix.format(), matrix.activations());
     // One row reads either matrix in a straight line.
-    if out.len() > outputs && kind(gate) == kind(up) {
-        let rows = out.len() / outputs;
-        assert_eq!(out.len(), rows * outputs, "gated_linear: out is not whole rows of {outputs}");
-        assert_eq!(x.len(), rows * inputs, "gated_linear: x is not {rows} rows of {inputs}");
-        assert!(inputs > 0, "gated_linear: the weights have no inputs");
-        multiply(&Call { isa, inputs, outputs, bias: None }, [gate, up], x, out);
-        return;
+    if out.len() > call.outputs && kind(gate) == kind(up) {
+        return multiply(&call, [gate, up], x, out);
     }
     UPS.with(out.len(), 0.0, |ups| {
         linear_each(isa, x, &mut [(gate, out), (up, ups)]);
@@ -108,16 +99,18 @@ pub static UPS: Buffers<f32> = Buffers::new();
 
 /// How [`linear`] cuts rows that it multiplies by `weight`.
 pub fn tiling(isa: Isa, weight: &Matrix) -> Tiling {
-    match (weight.panels(), weight.activations()) {
-        (Panels::Bf16(elements), Activations::Bf16) => brain_floats::tiling(isa, elements),
-        (panels, activations) => with_panels!(panels,
-            elements => chains::tiling(isa, elements),
-            quantised => match activations {
-                Activations::Int8 => integers::tiling(isa, quantised),
-                _ => chains::tiling(isa, quantised),
-            }
-        ),
-    }
+    let activations = weight.activations();
+    with_panels_of_each!([weight],
+        elements => match activations {
+            Activations::Bf16 => brain_floats::tiling(isa, elements[0]),
+            _ => chains::tiling(isa, elements[0]),
+        },
+        elements => chains::tiling(isa, elements[0]),
+        quantised => match activations {
+            Activations::Int8 => integers::tiling(isa, quantised[0]),
+            _ => chains::tiling(isa, quantised[0]),
+        }
+    )
 }
 
 /// How the rows of a block are multiplied by some panels.
@@ -165,7 +158,24 @@ impl<'a> Block<'a> {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// A call of `operation`, after a look at its shapes: `x` and `out` are the rows that go in and come out.
+    fn new(
+        operation: &str,
+        isa: Isa,
+        weight: &Matrix,
+        bias: Option<&'a [f32]>,
+        [x, out]: [&[f32]; 2],
+    ) -> Self {
+        let (inputs, outputs) = (weight.inputs(), weight.outputs());
+        let rows = out.len() / outputs;
+        assert_eq!(out.len(), rows * outputs, "{operation}: out is not whole rows of {outputs}");
+        assert_eq!(x.len(), rows * inputs, "{operation}: x is not {rows} rows of {inputs}");
+        assert!(bias.is_none_or(|bias| bias.len() == outputs), "{operation}: bias length");
+        assert!(inputs > 0, "{operation}: the weight has no inputs");
+        Self { isa, inputs, outputs, bias }
+    }
+
     /// Shares rows `x` among the threads, block by block: `work` has the rows of a block and where their outputs go, and makes them ready
     /// on the thread that most likely reads them next.
     pub fn split<W>(&self, tiling: Tiling, x: &[f32], out: &mut [f32], work: &W)

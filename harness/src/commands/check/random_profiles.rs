@@ -1,8 +1,6 @@
 //! The kept hashes, under one random profile after another.
 
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use lfm2_harness::case_line::MOST_THREADS;
 use lfm2_harness::cases::Op;
@@ -16,6 +14,7 @@ use lfm2_kernels::tuning::Profile;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use super::on_all_cores;
 use crate::commands::output::{counted, print};
 use crate::commands::{FAILED, Failure, progress};
 
@@ -57,25 +56,13 @@ fn profiles(seed: u64) -> impl Iterator<Item = Profile> {
 
 /// How many hashes are as kept; or the first that is not.
 fn compare(ops: &[&Op], isas: &[Isa], threads: usize, kept: &Hashes) -> Result<usize, String> {
-    let next = Mutex::new(ops.iter().rev());
-    let of_next = || {
-        let mut compared = 0;
-        loop {
-            let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(op) = taken else { return Ok(compared) };
-            for isa in isas {
-                let found = hashes(&Gate::OURS, op, *isa, threads)?;
-                if let Some(complaint) = hash_complaint(op, &kept.changes(op.name, &found)) {
-                    return Err(format!("{isa}: {complaint}"));
-                }
-                compared += found.len();
-            }
+    let of_isa = |op: &Op, isa: Isa| {
+        let found = hashes(&Gate::OURS, op, isa, threads)?;
+        match hash_complaint(op, &kept.changes(op.name, &found)) {
+            Some(complaint) => Err(format!("{isa}: {complaint}")),
+            None => Ok(found.len()),
         }
     };
-    let workers = thread::available_parallelism().map_or(1, Into::into);
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(of_next)).collect();
-        let results = workers.into_iter().map(|worker| worker.join().expect("no check panics"));
-        results.sum()
-    })
+    let of_op = |op: &Op| isas.iter().map(|isa| of_isa(op, *isa)).sum::<Result<usize, _>>();
+    on_all_cores(ops, of_op).into_iter().sum()
 }

@@ -7,7 +7,7 @@ use lfm2_harness::ceiling::Bound;
 use lfm2_harness::profile::{ProfileFile, users_file};
 use lfm2_harness::regression::Estimate;
 use lfm2_harness::report::text::{signed, time};
-use lfm2_harness::tune::{CaseFinding, Compared, From, KnobFinding, Limit, Measurements, Verdict};
+use lfm2_harness::tune::{CaseFinding, Compared, KnobFinding, Limit, Measurements, Start, Verdict};
 
 use crate::commands::output::table;
 
@@ -15,8 +15,8 @@ use crate::commands::output::table;
 pub fn of(profile: &ProfileFile, out: &Path) -> String {
     let Measurements { from, knobs, cases } = &profile.measurements;
     let default = match from {
-        From::BuiltIn => "default",
-        From::UnknownCpu => "unknown CPU",
+        Start::BuiltIn => "default",
+        Start::UnknownCpu => "unknown CPU",
     };
     let header = ["knob", default, "tuned", "gain", ""].map(String::from);
     let rows = [header].into_iter().chain(knobs.iter().map(knob_row));

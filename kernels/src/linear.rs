@@ -13,7 +13,9 @@ mod elements;
 pub(crate) mod integers;
 mod matrix;
 mod multiply;
+mod next;
 mod quantised;
+mod sums;
 pub(crate) mod tile;
 mod weight_format;
 

@@ -5,16 +5,18 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::chains::{self, CUT, Panels, multiply_elements};
+use super::chains::{self, CUT, multiply_elements};
 use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
-use super::integers::Begin;
 use super::multiply::{BLOCK_ROWS, Call, Kernel};
+use super::next::Next;
+use super::sums::{Begin, CLEARED, PANELS, Sums, load_sums, store_sums};
+use super::tile::{add_tiles, read_tile, write_tile};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::fault;
-use crate::simd::slices::{read, write};
-use crate::simd::{BrainDots, Isa, LANES, Lanes, Simd, dispatch, dispatch_brain_dots};
+use crate::simd::slices::{inlined, write};
+use crate::simd::{BrainDots, Isa, LANES, Simd, dispatch, dispatch_brain_dots};
 use crate::threads::{rows_worth_sharing, split_rows};
 use crate::tuning::Knob;
 
@@ -176,20 +178,21 @@ struct Pairs<'a> {
     inputs: usize,
 }
 
-/// Panels that rows pass together: those of a strip.
-const PANELS: usize = 2;
+/// Rows pass panels together that lie in a strip.
+const _: () = assert!(PANELS == <bf16 as Weight>::STRIP);
 
 /// Panels that one row takes at once: a single chain would wait for each instruction.
 const ROW_PANELS: usize = PANELS;
 
-/// Pairs of inputs with which a little of what is read next is asked for.
-const STEP: usize = 8;
-
 /// Bytes of a strip's pair.
-const PAIR_BYTES: usize = size_of::<<bf16 as Weight>::Strip>();
+const PAIR_BYTES: usize = size_of::<Strip>();
 
-/// Sums of a block's rows between two cuts: they stay close together, where the rows of an output are far apart.
-type Sums = [[[f32; LANES]; PANELS]; BLOCK_ROWS];
+/// Lines of a strip that are asked for with each pair of inputs: as many as a pair has, for a tile alone.
+const FEW_ROWS: usize = PAIR_BYTES / CACHE_LINE;
+const MANY_ROWS: usize = 1;
+
+type Strip = <bf16 as Weight>::Strip;
+
 
 type LanesOf<D> = <<D as BrainDots>::Simd as Simd>::Lanes;
 
@@ -209,15 +212,11 @@ impl Kernel for Pairs<'_> {
             [out] => {
                 dispatch_brain_dots!(isa, dots => self.one_row(dots, first_panel, out));
             }
-            out if rows >= Knob::ManyRows.get() => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, WORDS>(dots, first_panel, out);
-            }),
-            // To ask for all that is next with each tile would be too much at once, and a high tile stores its sums with each part.
-            out if rows < 16 => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, STEP>(dots, first_panel, out);
+            out if rows < Knob::ManyRows.get() => dispatch_brain_dots!(isa, dots => {
+                self.many_rows::<_, FEW_ROWS>(dots, first_panel, out);
             }),
             out => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, { 2 * STEP }>(dots, first_panel, out);
+                self.many_rows::<_, MANY_ROWS>(dots, first_panel, out);
             }),
         }
     }
@@ -234,6 +233,13 @@ impl Pairs<'_> {
     #[inline(always)]
     fn inputs_of(&self, cut: usize) -> Range<usize> {
         cut * CUT..self.inputs.min((cut + 1) * CUT)
+    }
+
+    /// A cut piece of the strip of a panel; as good as any where there is no such panel.
+    #[inline(always)]
+    fn strip(&self, panel: usize, cut: usize) -> &[Strip] {
+        let panel = panel.min(self.weights.panels() - 1);
+        self.weights.panel(panel).of_inputs(self.inputs_of(cut)).strips()
     }
 
     /// A cut piece of `N` panels from `first` on.
@@ -277,7 +283,7 @@ impl Pairs<'_> {
                 for line in (0..PAIR_BYTES).step_by(CACHE_LINE) {
                     simd.prefetch(strips, pair * PAIR_BYTES + ahead + line);
                 }
-                chain(dots, pair..pair + 1, row, panels, &mut sums);
+                chain(dots, pair..pair + 1, row, panels, inlined!(|_| ()), &mut sums);
             }
             for n in 0..N {
                 totals[n] = if cut == 0 { sums[0][n] } else { totals[n] + sums[0][n] };
@@ -290,14 +296,14 @@ impl Pairs<'_> {
 
     /// Between two cuts each strip passes over all rows.
     #[inline(always)]
-    fn many_rows<D: BrainDots, const PART: usize>(
+    fn many_rows<D: BrainDots, const LINES: usize>(
         &self,
         dots: D,
         first_panel: usize,
         out: &mut [&mut [f32]],
     ) {
         let panels = out[0].len().div_ceil(LANES);
-        let mut sums = [[[0.0; LANES]; PANELS]; BLOCK_ROWS];
+        let mut sums = CLEARED;
         let at_once = Knob::BrainCuts.get();
         for group in (0..self.cuts).step_by(at_once) {
             let end = self.cuts.min(group + at_once);
@@ -317,12 +323,11 @@ impl Pairs<'_> {
                         },
                         ends: cut + 1 == end,
                         sums: &mut sums,
-                        next_panels: first_panel + next_panel..first_panel + next_panel + PANELS,
-                        next_inputs: self.inputs_of(next_cut),
+                        next: self.strip(first_panel + next_panel, next_cut),
                     };
                     match panels - panel {
-                        1 => tiles.run::<D, 1, PART>(dots, out),
-                        _ => tiles.run::<D, PANELS, PART>(dots, out),
+                        1 => tiles.run::<D, 1, LINES>(dots, out),
+                        _ => tiles.run::<D, PANELS, LINES>(dots, out),
                     }
                 }
             }
@@ -343,14 +348,12 @@ struct Tiles<'a> {
     ends: bool,
     sums: &'a mut Sums,
     /// What is read next.
-    next_panels: Range<usize>,
-    next_inputs: Range<usize>,
+    next: &'a [Strip],
 }
 
 impl Tiles<'_> {
-    /// Asks for what is read next with every `PART` pairs of a tile.
     #[inline(always)]
-    fn run<D: BrainDots, const N: usize, const PART: usize>(
+    fn run<D: BrainDots, const N: usize, const LINES: usize>(
         &mut self,
         dots: D,
         out: &mut [&mut [f32]],
@@ -360,18 +363,18 @@ impl Tiles<'_> {
         while row < out.len() {
             let rows = self.pairs.rows(row, self.cut);
             row += match rows.len().min(out.len() - row) {
-                TILE_ROWS.. => self.tile::<D, N, PART, TILE_ROWS>(dots, rows, panels, row, out),
-                8.. => self.tile::<D, N, PART, 8>(dots, rows, panels, row, out),
-                4.. => self.tile::<D, N, PART, 4>(dots, rows, panels, row, out),
-                2.. => self.tile::<D, N, PART, 2>(dots, rows, panels, row, out),
-                _ => self.tile::<D, N, PART, 1>(dots, rows, panels, row, out),
+                TILE_ROWS.. => self.tile::<D, N, LINES, TILE_ROWS>(dots, rows, panels, row, out),
+                8.. => self.tile::<D, N, LINES, 8>(dots, rows, panels, row, out),
+                4.. => self.tile::<D, N, LINES, 4>(dots, rows, panels, row, out),
+                2.. => self.tile::<D, N, LINES, 2>(dots, rows, panels, row, out),
+                _ => self.tile::<D, N, LINES, 1>(dots, rows, panels, row, out),
             };
         }
     }
 
     /// The first `R` rows, which are those from `first` on of the output; `R`.
     #[inline(always)]
-    fn tile<D: BrainDots, const N: usize, const PART: usize, const R: usize>(
+    fn tile<D: BrainDots, const N: usize, const LINES: usize, const R: usize>(
         &mut self,
         dots: D,
         rows: &[RowCut],
@@ -381,55 +384,35 @@ impl Tiles<'_> {
     ) -> usize {
         let simd = dots.simd();
         let rows = rows.first_chunk::<R>().expect("the tile's rows");
-        let (pairs, all) = (panels[0].pairs(), panels[0].pairs() * out.len());
+        let pairs = panels[0].pairs();
+        let next = Next::part([self.next], first..first + R, out.len(), pairs);
         let mut sums = [[simd.splat(0.0); N]; R];
-        if PART == WORDS {
-            self.prefetch(simd, first * pairs, R * pairs, all);
-            chain(dots, 0..pairs, rows, panels, &mut sums);
-        } else {
-            for start in (0..pairs).step_by(PART) {
-                let end = pairs.min(start + PART);
-                self.prefetch(simd, first * pairs + R * start, R * (end - start), all);
-                chain(dots, start..end, rows, panels, &mut sums);
-            }
+        chain(dots, 0..pairs, rows, panels, inlined!(|pair| next.ask::<_, LINES>(simd, pair)), &mut sums);
+        let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
+        let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
+        let column = self.panel * LANES;
+        match self.begin {
+            Begin::AtZero => (),
+            Begin::FromOut => sums = add_tiles(read_tile(simd, out, column), sums),
+            Begin::FromSums => sums = add_tiles(load_sums(simd, kept), sums),
         }
-        let (out, kept) = (&mut out[first..], &mut self.sums[first..]);
-        for r in 0..R {
-            for n in 0..N {
-                let (out, kept) = (&mut out[r][(self.panel + n) * LANES..], &mut kept[r][n]);
-                let sum = match self.begin {
-                    Begin::AtZero => sums[r][n],
-                    Begin::FromOut => read(simd, out) + sums[r][n],
-                    Begin::FromSums => simd.load(kept) + sums[r][n],
-                };
-                if self.ends {
-                    write(sum, out);
-                } else {
-                    sum.store(kept);
-                }
-            }
+        if self.ends {
+            write_tile(sums, out, column);
+        } else {
+            store_sums(sums, kept);
         }
         R
     }
-
-    /// Brings what is read next near, a part with each tile or each of its steps: `done` of `all` pairs of a panel were multiplied before the
-    /// `more` of this part.
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, simd: S, done: usize, more: usize, all: usize) {
-        for panel in self.next_panels.clone() {
-            let inputs = self.next_inputs.clone();
-            self.pairs.weights.prefetch(simd, panel, inputs, done..done + more, all);
-        }
-    }
 }
 
-/// Continues the chains in `sums` over some pairs of inputs.
+/// Continues the chains in `sums` over some pairs of inputs, and does something `with` each.
 #[inline(always)]
 fn chain<D: BrainDots, const N: usize, const R: usize>(
     dots: D,
     pairs: Range<usize>,
     rows: &[RowCut; R],
     panels: [Panel<bf16>; N],
+    with: impl Fn(usize),
     sums: &mut [[LanesOf<D>; N]; R],
 ) {
     let simd = dots.simd();
@@ -439,6 +422,7 @@ fn chain<D: BrainDots, const N: usize, const R: usize>(
     }
     let mut local = *sums;
     for pair in pairs {
+        with(pair);
         let mut weights = [simd.splat_words(0); N];
         for n in 0..N {
             weights[n] = dots.load_pairs(panels[n].pair(pair));

@@ -7,8 +7,9 @@ use arrayvec::ArrayVec;
 use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Call, Kernel};
-use super::quantised::{Blocks, Quantised, RUN};
-use super::tile::{OneByOne, SideBySide, chain};
+use super::next::{AndNext, Next};
+use super::quantised::{Blocks, Line, Quantised, RUN};
+use super::tile::{OneByOne, SideBySide, add_tiles, chain, read_tile, write_tile};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::simd::slices::{read, write};
@@ -24,13 +25,16 @@ const STRIDE: usize = CUT + LANES;
 /// Copies of rows.
 pub static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
 
-/// Inputs of a row for which a line is asked for at a time.
+/// Inputs for which one row asks at a time.
 const STEP: usize = 16;
 
 /// Weights that chains read.
 pub trait Panels: Sync {
     /// What chains read: weights as stored, or widened.
     type Weight: Weight;
+
+    /// What weights lie in.
+    type Memory: Copy;
 
     /// Whether a cut of a panel is made ready in a buffer, not read where it is.
     const IS_BUFFERED: bool;
@@ -50,22 +54,15 @@ pub trait Panels: Sync {
         buffer: &'a mut [StripOf<Self>],
     ) -> Panel<'a, Self::Weight>;
 
-    /// Brings a part of what [`read`](Self::read) reads near, if that is worth it: `part.start / of` to `part.end / of` of it.
-    fn prefetch<S: Simd>(
-        &self,
-        _simd: S,
-        _panel: usize,
-        _inputs: Range<usize>,
-        _part: Range<usize>,
-        _of: usize,
-    ) {
-    }
+    /// What [`read`](Self::read) reads from: of panels that lie side by side, to each its share. As good as any where there is no such panel.
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[Self::Memory];
 }
 
 type StripOf<P> = <<P as Panels>::Weight as Weight>::Strip;
 
 impl<E: Weight> Panels for Elements<E> {
     type Weight = E;
+    type Memory = E::Strip;
 
     const IS_BUFFERED: bool = false;
 
@@ -85,23 +82,11 @@ impl<E: Weight> Panels for Elements<E> {
         self.panel(panel).of_inputs(inputs)
     }
 
-    #[inline(always)]
-    fn prefetch<S: Simd>(
-        &self,
-        simd: S,
-        panel: usize,
-        inputs: Range<usize>,
-        part: Range<usize>,
-        of: usize,
-    ) {
-        // Once for all panels of a strip.
-        if panel.is_multiple_of(E::STRIP) && panel < self.panels() {
-            let strips = self.panel(panel).of_inputs(inputs).strips();
-            let lines = size_of_val(strips) / CACHE_LINE;
-            for line in part.start * lines / of..part.end * lines / of {
-                simd.prefetch(strips, line * CACHE_LINE);
-            }
-        }
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[E::Strip] {
+        let panel = panel.min(self.panels() - 1);
+        let strips = self.panel(panel).of_inputs(inputs).strips();
+        let share = strips.len() / E::STRIP;
+        &strips[panel % E::STRIP * share..][..share]
     }
 }
 
@@ -110,6 +95,7 @@ pub struct Widened<'a, E: Weight>(pub &'a Elements<E>);
 
 impl<E: Weight> Panels for Widened<'_, E> {
     type Weight = f32;
+    type Memory = E::Strip;
 
     const IS_BUFFERED: bool = true;
 
@@ -137,21 +123,14 @@ impl<E: Weight> Panels for Widened<'_, E> {
         Panel::new(buffer, 0)
     }
 
-    #[inline(always)]
-    fn prefetch<S: Simd>(
-        &self,
-        simd: S,
-        panel: usize,
-        inputs: Range<usize>,
-        part: Range<usize>,
-        of: usize,
-    ) {
-        self.0.prefetch(simd, panel, inputs, part, of);
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[E::Strip] {
+        self.0.memory(panel, inputs)
     }
 }
 
 impl<B: Blocks> Panels for Quantised<B> {
     type Weight = f32;
+    type Memory = Line;
 
     const IS_BUFFERED: bool = true;
 
@@ -175,6 +154,10 @@ impl<B: Blocks> Panels for Quantised<B> {
             self.widen(simd, panel, first + i, run);
         });
         Panel::new(buffer, 0)
+    }
+
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[Line] {
+        self.lines_of(panel, inputs.start / RUN..inputs.end / RUN)
     }
 }
 
@@ -358,7 +341,7 @@ impl<P: Panels> Chains<'_, P> {
                         rows: packed,
                         source: self.weights,
                         weights: &weights,
-                        next_panels: next.0..next.0 + tile_panels,
+                        next_panel: next.0,
                         next_inputs: cut_from(next.1),
                         depth: cut.len(),
                         is_first: cut.start == 0,
@@ -488,7 +471,7 @@ struct Tiles<'a, P: Panels> {
     source: &'a P,
     weights: &'a [Panel<'a, P::Weight>],
     /// What is read next.
-    next_panels: Range<usize>,
+    next_panel: usize,
     next_inputs: Range<usize>,
     depth: usize,
     is_first: bool,
@@ -498,80 +481,76 @@ impl<P: Panels> Tiles<'_, P> {
     fn run(&self, isa: Isa, panel: usize, out: &mut [&mut [f32]]) {
         // Each compiled by itself: together they would share registers.
         if out.len() < Knob::ManyRows.get() {
-            dispatch!(isa, simd => self.all_panels::<_, STEP>(simd, panel, out));
+            dispatch!(isa, simd => self.all_panels::<_, FEW_ROWS>(simd, panel, out));
         } else {
-            dispatch!(isa, simd => self.all_panels::<_, CUT>(simd, panel, out));
+            dispatch!(isa, simd => self.all_panels::<_, MANY_ROWS>(simd, panel, out));
         }
     }
 
     #[inline(always)]
-    fn all_panels<S: Simd, const PART: usize>(
+    fn all_panels<S: Simd, const LINES: usize>(
         &self,
         simd: S,
         panel: usize,
         out: &mut [&mut [f32]],
     ) {
         match (S::REGISTERS, self.weights) {
-            (Registers::Many, &[a, b, c]) => self.panels::<S, 3, PART>(simd, [a, b, c], panel, out),
-            (Registers::Many, &[a, b]) => self.panels::<S, 2, PART>(simd, [a, b], panel, out),
+            (Registers::Many, &[a, b, c]) => {
+                self.panels::<S, 3, LINES>(simd, [a, b, c], 0, panel, out);
+            }
+            (Registers::Many, &[a, b]) => self.panels::<S, 2, LINES>(simd, [a, b], 0, panel, out),
             (_, weights) => {
                 for (n, weights) in weights.iter().enumerate() {
-                    self.panels::<S, 1, PART>(simd, [*weights], panel + n, out);
+                    self.panels::<S, 1, LINES>(simd, [*weights], n, panel + n, out);
                 }
             }
         }
     }
 
-    /// Asks for what is read next with every `PART` elements of a tile.
+    /// `N` panels, those from `which` on of these.
     #[inline(always)]
-    fn panels<S: Simd, const N: usize, const PART: usize>(
+    fn panels<S: Simd, const N: usize, const LINES: usize>(
         &self,
         simd: S,
         weights: [Panel<P::Weight>; N],
+        which: usize,
         panel: usize,
         out: &mut [&mut [f32]],
     ) {
         let out_rows = out.len();
+        let memory = self.next::<N>(which);
         let mut first = 0;
         while first < out_rows {
             let height = tile_height(S::REGISTERS, N, out_rows - first);
-            if PART == CUT {
-                self.prefetch(simd, first * self.depth, height * self.depth, out_rows);
-            }
+            let next = Next::part(memory, first..first + height, out_rows, self.depth / PAIR);
+            let columns = AndNext::<_, _, N, LINES> { columns: weights, next };
             let packed = &self.rows[first..];
-            let out = &mut out[first..][..height];
+            let out = &mut out[first..];
             with_height!(height, R => {
                 let rows = OneByOne(packed.first_chunk::<R>().expect("the tile's rows were copied"));
                 let mut sums = [[simd.splat(0.0); N]; R];
-                if PART == CUT {
-                    chain(simd, 0..self.depth, rows, weights, &mut sums);
-                } else {
-                    for start in (0..self.depth).step_by(PART) {
-                        let end = self.depth.min(start + PART);
-                        let done = first * self.depth + R * start;
-                        self.prefetch(simd, done, R * (end - start), out_rows);
-                        chain(simd, start..end, rows, weights, &mut sums);
-                    }
+                chain(simd, 0..self.depth, rows, columns, &mut sums);
+                let out = out.first_chunk_mut().expect("the tile's rows");
+                if !self.is_first {
+                    sums = add_tiles(read_tile(simd, out, panel * LANES), sums);
                 }
-                for r in 0..R {
-                    for n in 0..N {
-                        let out = &mut out[r][(panel + n) * LANES..];
-                        let sum = if self.is_first { sums[r][n] } else { read(simd, out) + sums[r][n] };
-                        write(sum, out);
-                    }
-                }
+                write_tile(sums, out, panel * LANES);
             });
             first += height;
         }
     }
 
-    /// Brings what is read next near, a part with each tile or each of its steps: `done` of `self.depth * rows` multiplications of an output were before the
-    /// `more` of this part.
+    /// What `N` panels are read from next.
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, simd: S, done: usize, more: usize, rows: usize) {
-        for panel in self.next_panels.clone() {
-            let part = done..done + more;
-            self.source.prefetch(simd, panel, self.next_inputs.clone(), part, rows * self.depth);
+    fn next<const N: usize>(&self, which: usize) -> [&[P::Memory]; N] {
+        let mut memory: [&[P::Memory]; N] = [&[]; N];
+        for n in 0..N {
+            memory[n] = self.source.memory(self.next_panel + which + n, self.next_inputs.clone());
         }
+        memory
     }
 }
+
+/// Lines of a panel that are asked for with each pair of inputs: as many as a pair has, for a tile alone.
+const FEW_ROWS: usize = size_of::<[f32; PAIR * LANES]>() / CACHE_LINE;
+const MANY_ROWS: usize = 1;

@@ -4,11 +4,15 @@
 use std::ops::Range;
 
 use super::cut::Tiling;
-use super::multiply::{BLOCK_ROWS, Block, Call, Kernel};
+use super::multiply::{Block, Call, Kernel};
+use super::next::Next;
 use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
 };
+use super::sums::{Begin, CLEARED, PANELS, Sums, load_sums, store_sums};
+use super::tile::{read_tile, write_tile};
+use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::simd::slices::{inlined, read, write};
 use crate::simd::{
@@ -33,14 +37,15 @@ pub struct Activations {
 /// Runs of a panel that are unpacked at once: they stay in the first-level cache while all rows pass.
 const GROUP: usize = 16;
 
-/// Panels that share activations, where registers hold so many sums.
-const PANELS: usize = 2;
-
 /// Rows of a tile of [`PANELS`] panels.
 const HIGH_TILE: usize = 6;
 
 /// Rows of a tile of one panel.
 const LOW_TILE: usize = 3;
+
+/// Lines of a panel that are asked for with each run: as many as a run has, for a tile alone.
+const FEW_ROWS: usize = RUN * LANES / CACHE_LINE;
+const MANY_ROWS: usize = 1;
 
 /// The floats of the instruction set of `D`.
 pub type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
@@ -181,7 +186,7 @@ impl<B: Summed> Kernel for Integers<'_, B> {
             Registers::Few => 1,
             Registers::Many => PANELS,
         };
-        let mut sums = [[[0.0; LANES]; PANELS]; BLOCK_ROWS];
+        let mut sums = CLEARED;
         let at_once = Knob::IntegerGroups.get() * GROUP;
         for start in (0..row_runs).step_by(at_once) {
             let end = row_runs.min(start + at_once);
@@ -194,6 +199,11 @@ impl<B: Summed> Kernel for Integers<'_, B> {
                     dispatch!(isa, simd => for (n, unpacked) in unpacked.iter_mut().enumerate() {
                         unpacked.fill(self.weights, simd, first_panel + panel + n, runs.clone());
                     });
+                    let (next_panel, next_runs) = if runs.end < end {
+                        (panel, runs.end..end.min(runs.end + GROUP))
+                    } else {
+                        (panel + most, start..end.min(start + GROUP))
+                    };
                     let begin = match runs.start {
                         0 => Begin::AtZero,
                         first if first == start => Begin::FromOut,
@@ -212,8 +222,8 @@ impl<B: Summed> Kernel for Integers<'_, B> {
                         ends: runs.end == end,
                         sums: &mut sums,
                         panel,
-                        ahead: [most, most + 1].map(|next| {
-                            self.weights.lines_of(first_panel + panel + next, runs.clone())
+                        next: [0, 1].map(|n| {
+                            self.weights.lines_of(first_panel + next_panel + n, next_runs.clone())
                         }),
                     };
                     tiles.run::<B::Way>(isa, out);
@@ -362,14 +372,6 @@ fn add_scaled<D: Dots, const N: usize, const R: usize>(
     }
 }
 
-/// Where the sums of a tile come from.
-#[derive(Clone, Copy)]
-pub enum Begin {
-    AtZero,
-    FromOut,
-    FromSums,
-}
-
 /// All rows times a group of runs of some panels.
 struct Tiles<'a> {
     activations: &'a [[Activations; GROUP]],
@@ -378,60 +380,45 @@ struct Tiles<'a> {
     begin: Begin,
     /// Whether the sums go to the output. Until then they stay close together, where the rows of an output are far apart.
     ends: bool,
-    sums: &'a mut [[[f32; LANES]; PANELS]; BLOCK_ROWS],
+    sums: &'a mut Sums,
     panel: usize,
-    /// The same runs of the next panels, which are brought near while the rows pass.
-    ahead: [&'a [Line]; PANELS],
+    /// What is read next.
+    next: [&'a [Line]; PANELS],
 }
 
 impl Tiles<'_> {
     fn run<W: Way>(&mut self, isa: Isa, out: &mut [&mut [f32]]) {
         if out.len() < Knob::ManyRows.get() {
-            dispatch_dots!(isa, dots => self.tiles::<W, _, true>(dots, out));
+            dispatch_dots!(isa, dots => self.tiles::<W, _, FEW_ROWS>(dots, out));
         } else {
-            dispatch_dots!(isa, dots => self.tiles::<W, _, false>(dots, out));
+            dispatch_dots!(isa, dots => self.tiles::<W, _, MANY_ROWS>(dots, out));
         }
     }
 
-    /// Brings what is read next near, a part with each tile or, if there are but a `FEW`, with each run of it.
     #[inline(always)]
-    fn tiles<W: Way, D: Dots, const FEW: bool>(&mut self, dots: D, out: &mut [&mut [f32]]) {
+    fn tiles<W: Way, D: Dots, const LINES: usize>(&mut self, dots: D, out: &mut [&mut [f32]]) {
         let rows = out.len();
         let mut row = 0;
         while row < rows {
-            let before = row;
             row += match (D::Simd::REGISTERS, self.weights.len(), rows - row) {
                 (Registers::Many, 2, HIGH_TILE..) => {
-                    self.tile::<W, D, FEW, 2, HIGH_TILE>(dots, row, out)
+                    self.tile::<W, D, LINES, 2, HIGH_TILE>(dots, row, out)
                 }
-                (Registers::Many, 2, 4..) if FEW => self.tile::<W, D, FEW, 2, 4>(dots, row, out),
-                (Registers::Many, 2, 3..) => self.tile::<W, D, FEW, 2, 3>(dots, row, out),
-                (Registers::Many, 2, 2..) if FEW => self.tile::<W, D, FEW, 2, 2>(dots, row, out),
-                (Registers::Many, 2, _) => self.tile::<W, D, FEW, 2, 1>(dots, row, out),
-                (_, 1, LOW_TILE..) => self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out),
-                (_, 1, 2..) if FEW => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
-                (_, 1, _) => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
+                (Registers::Many, 2, 4..) if LINES == FEW_ROWS => self.tile::<W, D, LINES, 2, 4>(dots, row, out),
+                (Registers::Many, 2, 3..) => self.tile::<W, D, LINES, 2, 3>(dots, row, out),
+                (Registers::Many, 2, 2..) if LINES == FEW_ROWS => self.tile::<W, D, LINES, 2, 2>(dots, row, out),
+                (Registers::Many, 2, _) => self.tile::<W, D, LINES, 2, 1>(dots, row, out),
+                (_, 1, LOW_TILE..) => self.tile::<W, D, LINES, 1, LOW_TILE>(dots, row, out),
+                (_, 1, 2..) if LINES == FEW_ROWS => self.tile::<W, D, LINES, 1, 2>(dots, row, out),
+                (_, 1, _) => self.tile::<W, D, LINES, 1, 1>(dots, row, out),
                 _ => unreachable!("a tile has as many panels as its sums have registers"),
             };
-            if !FEW {
-                self.prefetch(dots.simd(), before..row, rows);
-            }
-        }
-    }
-
-    /// Brings the part `part` of `of` parts of what is read next near.
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, simd: S, part: Range<usize>, of: usize) {
-        for lines in &self.ahead[..self.weights.len()] {
-            for line in part.start * lines.len() / of..part.end * lines.len() / of {
-                simd.prefetch(lines, line * size_of::<Line>());
-            }
         }
     }
 
     /// `R` rows from `first` on times `N` panels; `R`.
     #[inline(always)]
-    fn tile<W: Way, D: Dots, const FEW: bool, const N: usize, const R: usize>(
+    fn tile<W: Way, D: Dots, const LINES: usize, const N: usize, const R: usize>(
         &mut self,
         dots: D,
         first: usize,
@@ -441,23 +428,20 @@ impl Tiles<'_> {
         let weights = self.weights.first_chunk::<N>().expect("the tile's panels");
         let groups = self.groups.first_chunk::<N>().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
-        let (rows, out) = (out.len(), &mut out[first..]);
-        let mut sums = [[simd.splat(0.0); N]; R];
-        for r in 0..R {
-            for n in 0..N {
-                match self.begin {
-                    Begin::AtZero => (),
-                    Begin::FromOut => sums[r][n] = read(simd, &out[r][(self.panel + n) * LANES..]),
-                    Begin::FromSums => sums[r][n] = simd.load(&self.sums[first + r][n]),
-                }
-            }
-        }
+        let rows = out.len();
+        let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
+        let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
+        let column = self.panel * LANES;
+        let mut sums = match self.begin {
+            Begin::AtZero => [[simd.splat(0.0); N]; R],
+            Begin::FromOut => read_tile(simd, out, column),
+            Begin::FromSums => load_sums(simd, kept),
+        };
         let runs = weights[0].runs;
+        let next = self.next.first_chunk::<N>().expect("the tile's panels");
+        let next = Next::part(*next, first..first + R, rows, runs);
         for run in 0..runs {
-            if FEW {
-                let done = first * runs + R * run;
-                self.prefetch(simd, done..done + R, rows * runs);
-            }
+            next.ask::<_, LINES>(simd, run);
             let mut scales = [weights[0].scales(simd, run); N];
             for n in 1..N {
                 scales[n] = weights[n].scales(simd, run);
@@ -474,14 +458,10 @@ impl Tiles<'_> {
                 &mut sums,
             );
         }
-        for r in 0..R {
-            for n in 0..N {
-                if self.ends {
-                    write(sums[r][n], &mut out[r][(self.panel + n) * LANES..]);
-                } else {
-                    sums[r][n].store(&mut self.sums[first + r][n]);
-                }
-            }
+        if self.ends {
+            write_tile(sums, out, column);
+        } else {
+            store_sums(sums, kept);
         }
         R
     }

@@ -481,11 +481,12 @@ impl<B: Blocks> Quantised<B> {
         Block { halves, fine, quants }
     }
 
-    /// The lines of some whole blocks of a panel that have these runs; none where there is no such panel.
+    /// The lines of some whole blocks of a panel that have these runs; those of the last one where there is no such panel.
     pub fn lines_of(&self, panel: usize, runs: Range<usize>) -> &[Line] {
-        let first = panel * self.row_blocks + runs.start / Self::RUNS;
-        let count = (runs.end.div_ceil(Self::RUNS) - runs.start / Self::RUNS) * Self::LINES;
-        self.lines().get(first * Self::LINES..first * Self::LINES + count).unwrap_or_default()
+        let panels = self.lines().len() / (self.row_blocks * Self::LINES);
+        let first = panel.min(panels - 1) * self.row_blocks + runs.start / Self::RUNS;
+        let count = runs.end.div_ceil(Self::RUNS) - runs.start / Self::RUNS;
+        &self.lines()[first * Self::LINES..][..count * Self::LINES]
     }
 
     /// How far ahead a row asks that takes panel after panel.

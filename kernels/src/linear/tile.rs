@@ -7,7 +7,7 @@ use half::f16;
 
 use super::elements::{PAIR, Panel, Weight};
 use crate::aligned::CACHE_LINE;
-use crate::simd::slices::inlined;
+use crate::simd::slices::{inlined, read, write};
 use crate::simd::{Element, LANES, Lanes, Simd};
 
 /// The left side of a tile: `R` rows, of which element `k` is multiplied by line `k` of each panel.
@@ -184,6 +184,77 @@ impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
         }
         lines
     }
+}
+
+/// Reads the tile whose first column is `column` from rows; where they end before it does, the missing columns hold 0.
+#[inline(always)]
+pub fn read_tile<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    rows: &[&mut [f32]; R],
+    column: usize,
+) -> [[S::Lanes; N]; R] {
+    let mut tile = [[simd.splat(0.0); N]; R];
+    if is_whole::<R, N>(rows, column) {
+        for r in 0..R {
+            let lines = rows[r][column..].as_chunks().0.first_chunk::<N>().expect("a whole tile");
+            for n in 0..N {
+                tile[r][n] = simd.load(&lines[n]);
+            }
+        }
+        return tile;
+    }
+    let mut partial = tile;
+    for r in 0..R {
+        for n in 0..N {
+            partial[r][n] = read(simd, &rows[r][column + n * LANES..]);
+        }
+    }
+    partial
+}
+
+/// Element by element, `a + b`.
+#[inline(always)]
+pub fn add_tiles<L: Lanes, const R: usize, const N: usize>(
+    a: [[L; N]; R],
+    b: [[L; N]; R],
+) -> [[L; N]; R] {
+    let mut sums = a;
+    for r in 0..R {
+        for n in 0..N {
+            sums[r][n] = a[r][n] + b[r][n];
+        }
+    }
+    sums
+}
+
+/// Writes `tile` to rows from `column` on, as far as they go.
+#[inline(always)]
+pub fn write_tile<L: Lanes, const R: usize, const N: usize>(
+    tile: [[L; N]; R],
+    rows: &mut [&mut [f32]; R],
+    column: usize,
+) {
+    if is_whole::<R, N>(rows, column) {
+        for r in 0..R {
+            let lines = &mut rows[r][column..];
+            let lines = lines.as_chunks_mut().0.first_chunk_mut::<N>().expect("a whole tile");
+            for n in 0..N {
+                tile[r][n].store(&mut lines[n]);
+            }
+        }
+        return;
+    }
+    for r in 0..R {
+        for n in 0..N {
+            write(tile[r][n], &mut rows[r][column + n * LANES..]);
+        }
+    }
+}
+
+/// Whether rows, all of one length, go on for all columns of a tile: then it takes straight lines of code, in which its sums stay in registers.
+#[inline(always)]
+fn is_whole<const R: usize, const N: usize>(rows: &[&mut [f32]; R], column: usize) -> bool {
+    rows[0].len() >= column + N * LANES
 }
 
 /// Continues the chains in `sums` over some elements, of which the first has an even number: `sums[r][n] = fma(rows[k][r], columns[n][k],

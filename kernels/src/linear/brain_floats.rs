@@ -10,8 +10,7 @@ use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{BLOCK_ROWS, Call, Kernel};
 use super::next::Next;
-use super::sums::{Begin, CLEARED, PANELS, Sums, load_sums, store_sums};
-use super::tile::{add_tiles, read_tile, write_tile};
+use super::sums::{Route, Sums, cleared};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::fault;
@@ -178,8 +177,8 @@ struct Pairs<'a> {
     inputs: usize,
 }
 
-/// Rows pass panels together that lie in a strip.
-const _: () = assert!(PANELS == <bf16 as Weight>::STRIP);
+/// Panels that rows pass together: those of a strip.
+const PANELS: usize = <bf16 as Weight>::STRIP;
 
 /// Panels that one row takes at once: a single chain would wait for each instruction.
 const ROW_PANELS: usize = PANELS;
@@ -303,7 +302,7 @@ impl Pairs<'_> {
         out: &mut [&mut [f32]],
     ) {
         let panels = out[0].len().div_ceil(LANES);
-        let mut sums = CLEARED;
+        let mut sums = cleared();
         let at_once = Knob::BrainCuts.get();
         for group in (0..self.cuts).step_by(at_once) {
             let end = self.cuts.min(group + at_once);
@@ -316,12 +315,7 @@ impl Pairs<'_> {
                         first_panel,
                         panel,
                         cut,
-                        begin: match cut {
-                            0 => Begin::AtZero,
-                            cut if cut == group => Begin::FromOut,
-                            _ => Begin::FromSums,
-                        },
-                        ends: cut + 1 == end,
+                        route: Route::new(cut, group, cut + 1 == end, panel * LANES),
                         sums: &mut sums,
                         next: self.strip(first_panel + next_panel, next_cut),
                     };
@@ -343,10 +337,8 @@ struct Tiles<'a> {
     /// The first of these panels, counted from there.
     panel: usize,
     cut: usize,
-    begin: Begin,
-    /// Whether the sums go to the output.
-    ends: bool,
-    sums: &'a mut Sums,
+    route: Route,
+    sums: &'a mut Sums<PANELS>,
     /// What is read next.
     next: &'a [Strip],
 }
@@ -386,21 +378,12 @@ impl Tiles<'_> {
         let rows = rows.first_chunk::<R>().expect("the tile's rows");
         let pairs = panels[0].pairs();
         let next = Next::part([self.next], first..first + R, out.len(), pairs);
+        let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
+        let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
         let mut sums = [[simd.splat(0.0); N]; R];
         chain(dots, 0..pairs, rows, panels, inlined!(|pair| next.ask::<_, LINES>(simd, pair)), &mut sums);
-        let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
-        let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
-        let column = self.panel * LANES;
-        match self.begin {
-            Begin::AtZero => (),
-            Begin::FromOut => sums = add_tiles(read_tile(simd, out, column), sums),
-            Begin::FromSums => sums = add_tiles(load_sums(simd, kept), sums),
-        }
-        if self.ends {
-            write_tile(sums, out, column);
-        } else {
-            store_sums(sums, kept);
-        }
+        self.route.add(simd, kept, out, &mut sums);
+        self.route.put(sums, kept, out);
         R
     }
 }

@@ -9,7 +9,7 @@ use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Call, Kernel};
 use super::next::{AndNext, Next};
 use super::quantised::{Blocks, Line, Quantised, RUN};
-use super::tile::{OneByOne, SideBySide, add_tiles, chain, read_tile, write_tile};
+use super::tile::{OneByOne, SideBySide, add_rows, chain, write_tile};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::simd::slices::{read, write};
@@ -532,7 +532,7 @@ impl<P: Panels> Tiles<'_, P> {
                 chain(simd, 0..self.depth, rows, columns, &mut sums);
                 let out = out.first_chunk_mut().expect("the tile's rows");
                 if !self.is_first {
-                    sums = add_tiles(read_tile(simd, out, panel * LANES), sums);
+                    add_rows(simd, out, panel * LANES, &mut sums);
                 }
                 write_tile(sums, out, panel * LANES);
             });

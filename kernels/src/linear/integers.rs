@@ -10,9 +10,7 @@ use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
 };
-use super::sums::{Begin, CLEARED, PANELS, Sums, load_sums, store_sums};
-use super::tile::{read_tile, write_tile};
-use crate::aligned::CACHE_LINE;
+use super::sums::{Route, Sums, cleared};
 use crate::buffers::Buffers;
 use crate::simd::slices::{inlined, read, write};
 use crate::simd::{
@@ -37,15 +35,14 @@ pub struct Activations {
 /// Runs of a panel that are unpacked at once: they stay in the first-level cache while all rows pass.
 const GROUP: usize = 16;
 
+/// Panels that share activations, where registers hold so many sums.
+const PANELS: usize = 2;
+
 /// Rows of a tile of [`PANELS`] panels.
 const HIGH_TILE: usize = 6;
 
 /// Rows of a tile of one panel.
 const LOW_TILE: usize = 3;
-
-/// Lines of a panel that are asked for with each run: as many as a run has, for a tile alone.
-const FEW_ROWS: usize = RUN * LANES / CACHE_LINE;
-const MANY_ROWS: usize = 1;
 
 /// The floats of the instruction set of `D`.
 pub type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
@@ -186,7 +183,7 @@ impl<B: Summed> Kernel for Integers<'_, B> {
             Registers::Few => 1,
             Registers::Many => PANELS,
         };
-        let mut sums = CLEARED;
+        let mut sums = cleared();
         let at_once = Knob::IntegerGroups.get() * GROUP;
         for start in (0..row_runs).step_by(at_once) {
             let end = row_runs.min(start + at_once);
@@ -204,11 +201,6 @@ impl<B: Summed> Kernel for Integers<'_, B> {
                     } else {
                         (panel + most, start..end.min(start + GROUP))
                     };
-                    let begin = match runs.start {
-                        0 => Begin::AtZero,
-                        first if first == start => Begin::FromOut,
-                        _ => Begin::FromSums,
-                    };
                     let mut groups: [&[Groups]; PANELS] = [&[]; PANELS];
                     for (n, unpacked) in unpacked.iter().enumerate() {
                         let panel = first_panel + panel + n;
@@ -218,10 +210,8 @@ impl<B: Summed> Kernel for Integers<'_, B> {
                         activations,
                         weights: unpacked,
                         groups: &groups[..unpacked.len()],
-                        begin,
-                        ends: runs.end == end,
+                        route: Route::new(runs.start, start, runs.end == end, panel * LANES),
                         sums: &mut sums,
-                        panel,
                         next: [0, 1].map(|n| {
                             self.weights.lines_of(first_panel + next_panel + n, next_runs.clone())
                         }),
@@ -377,11 +367,8 @@ struct Tiles<'a> {
     activations: &'a [[Activations; GROUP]],
     weights: &'a [Unpacked],
     groups: &'a [&'a [Groups]],
-    begin: Begin,
-    /// Whether the sums go to the output. Until then they stay close together, where the rows of an output are far apart.
-    ends: bool,
-    sums: &'a mut Sums,
-    panel: usize,
+    route: Route,
+    sums: &'a mut Sums<PANELS>,
     /// What is read next.
     next: [&'a [Line]; PANELS],
 }
@@ -389,28 +376,29 @@ struct Tiles<'a> {
 impl Tiles<'_> {
     fn run<W: Way>(&mut self, isa: Isa, out: &mut [&mut [f32]]) {
         if out.len() < Knob::ManyRows.get() {
-            dispatch_dots!(isa, dots => self.tiles::<W, _, FEW_ROWS>(dots, out));
+            dispatch_dots!(isa, dots => self.tiles::<W, _, true>(dots, out));
         } else {
-            dispatch_dots!(isa, dots => self.tiles::<W, _, MANY_ROWS>(dots, out));
+            dispatch_dots!(isa, dots => self.tiles::<W, _, false>(dots, out));
         }
     }
 
+    /// Takes lower tiles and asks for more lines at a time where rows are `FEW`.
     #[inline(always)]
-    fn tiles<W: Way, D: Dots, const LINES: usize>(&mut self, dots: D, out: &mut [&mut [f32]]) {
+    fn tiles<W: Way, D: Dots, const FEW: bool>(&mut self, dots: D, out: &mut [&mut [f32]]) {
         let rows = out.len();
         let mut row = 0;
         while row < rows {
             row += match (D::Simd::REGISTERS, self.weights.len(), rows - row) {
                 (Registers::Many, 2, HIGH_TILE..) => {
-                    self.tile::<W, D, LINES, 2, HIGH_TILE>(dots, row, out)
+                    self.tile::<W, D, FEW, 2, HIGH_TILE>(dots, row, out)
                 }
-                (Registers::Many, 2, 4..) if LINES == FEW_ROWS => self.tile::<W, D, LINES, 2, 4>(dots, row, out),
-                (Registers::Many, 2, 3..) => self.tile::<W, D, LINES, 2, 3>(dots, row, out),
-                (Registers::Many, 2, 2..) if LINES == FEW_ROWS => self.tile::<W, D, LINES, 2, 2>(dots, row, out),
-                (Registers::Many, 2, _) => self.tile::<W, D, LINES, 2, 1>(dots, row, out),
-                (_, 1, LOW_TILE..) => self.tile::<W, D, LINES, 1, LOW_TILE>(dots, row, out),
-                (_, 1, 2..) if LINES == FEW_ROWS => self.tile::<W, D, LINES, 1, 2>(dots, row, out),
-                (_, 1, _) => self.tile::<W, D, LINES, 1, 1>(dots, row, out),
+                (Registers::Many, 2, 4..) if FEW => self.tile::<W, D, FEW, 2, 4>(dots, row, out),
+                (Registers::Many, 2, 3..) => self.tile::<W, D, FEW, 2, 3>(dots, row, out),
+                (Registers::Many, 2, 2..) if FEW => self.tile::<W, D, FEW, 2, 2>(dots, row, out),
+                (Registers::Many, 2, _) => self.tile::<W, D, FEW, 2, 1>(dots, row, out),
+                (_, 1, LOW_TILE..) => self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out),
+                (_, 1, 2..) if FEW => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
+                (_, 1, _) => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
                 _ => unreachable!("a tile has as many panels as its sums have registers"),
             };
         }
@@ -418,7 +406,7 @@ impl Tiles<'_> {
 
     /// `R` rows from `first` on times `N` panels; `R`.
     #[inline(always)]
-    fn tile<W: Way, D: Dots, const LINES: usize, const N: usize, const R: usize>(
+    fn tile<W: Way, D: Dots, const FEW: bool, const N: usize, const R: usize>(
         &mut self,
         dots: D,
         first: usize,
@@ -431,17 +419,16 @@ impl Tiles<'_> {
         let rows = out.len();
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
         let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
-        let column = self.panel * LANES;
-        let mut sums = match self.begin {
-            Begin::AtZero => [[simd.splat(0.0); N]; R],
-            Begin::FromOut => read_tile(simd, out, column),
-            Begin::FromSums => load_sums(simd, kept),
-        };
+        let mut sums = self.route.before(simd, kept, out);
         let runs = weights[0].runs;
         let next = self.next.first_chunk::<N>().expect("the tile's panels");
         let next = Next::part(*next, first..first + R, rows, runs);
         for run in 0..runs {
-            next.ask::<_, LINES>(simd, run);
+            if FEW {
+                next.ask_for_all(simd, run);
+            } else {
+                next.ask::<_, 1>(simd, run);
+            }
             let mut scales = [weights[0].scales(simd, run); N];
             for n in 1..N {
                 scales[n] = weights[n].scales(simd, run);
@@ -458,11 +445,7 @@ impl Tiles<'_> {
                 &mut sums,
             );
         }
-        if self.ends {
-            write_tile(sums, out, column);
-        } else {
-            store_sums(sums, kept);
-        }
+        self.route.put(sums, kept, out);
         R
     }
 }

@@ -17,7 +17,7 @@ pub struct Next<'a, T, const N: usize> {
     step: usize,
 }
 
-impl<'a, T, const N: usize> Next<'a, T, N> {
+impl<'a, T: Copy, const N: usize> Next<'a, T, N> {
     /// What belongs to `rows` when so many rows `of` a block share the work of asking for all of `memory`, in so many steps.
     #[inline(always)]
     pub fn part(memory: [&'a [T]; N], rows: Range<usize>, of: usize, steps: usize) -> Self {
@@ -30,9 +30,22 @@ impl<'a, T, const N: usize> Next<'a, T, N> {
     #[inline(always)]
     pub fn ask<S: Simd, const LINES: usize>(self, simd: S, step: usize) {
         for line in 0..LINES {
-            for n in 0..N {
-                simd.prefetch(self.memory[n], self.start + step * self.step + line * CACHE_LINE);
-            }
+            self.ask_for(simd, step, line * CACHE_LINE);
+        }
+    }
+
+    /// Asks for all that belongs to a step.
+    #[inline(always)]
+    pub fn ask_for_all<S: Simd>(self, simd: S, step: usize) {
+        for bytes in (0..self.step).step_by(CACHE_LINE) {
+            self.ask_for(simd, step, bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn ask_for<S: Simd>(self, simd: S, step: usize, bytes: usize) {
+        for n in 0..N {
+            simd.prefetch(self.memory[n], self.start + step * self.step + bytes);
         }
     }
 }

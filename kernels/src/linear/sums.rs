@@ -1,52 +1,112 @@
-//! Sums of a block's rows between two cuts of the inputs: they stay close together, where the rows of an output are far apart.
+//! Sums of a tile between two cuts of the inputs.
+//!
+//! Rows of an output are far apart. So sums of a block's rows are kept close together until the last cut.
 
 use super::multiply::BLOCK_ROWS;
+use super::tile::{add_rows, read_tile, write_tile};
 use crate::simd::{LANES, Lanes, Simd};
 
-/// Panels that have sums, at most.
-pub const PANELS: usize = 2;
+/// The kept sums of a row: of `N` panels, those of the widest tile.
+pub type RowSums<const N: usize> = [[f32; LANES]; N];
 
-/// The sums of a row.
-type RowSums = [[f32; LANES]; PANELS];
+/// Those of a block.
+pub type Sums<const N: usize> = [RowSums<N>; BLOCK_ROWS];
 
-/// Those of all rows of a block.
-pub type Sums = [RowSums; BLOCK_ROWS];
-
-/// What there is before the first cut.
-pub const CLEARED: Sums = [[[0.0; LANES]; PANELS]; BLOCK_ROWS];
+/// Nothing kept.
+pub const fn cleared<const N: usize>() -> Sums<N> {
+    [[[0.0; LANES]; N]; BLOCK_ROWS]
+}
 
 /// Where the sums of a tile come from.
 #[derive(Clone, Copy)]
-pub enum Begin {
-    AtZero,
-    FromOut,
-    FromSums,
+enum Begin {
+    Zero,
+    Out,
+    Kept,
 }
 
-/// Reads those of a tile.
-#[inline(always)]
-pub fn load_sums<S: Simd, const R: usize, const N: usize>(
-    simd: S,
-    kept: &[RowSums; R],
-) -> [[S::Lanes; N]; R] {
-    let mut sums = [[simd.splat(0.0); N]; R];
-    for r in 0..R {
-        for n in 0..N {
-            sums[r][n] = simd.load(&kept[r][n]);
+/// Where the sums of some panels come from and go to.
+#[derive(Clone, Copy)]
+pub struct Route {
+    begin: Begin,
+    /// Whether they go to the output.
+    ends: bool,
+    /// Where the panels begin in the rows of the output.
+    column: usize,
+}
+
+impl Route {
+    /// Of the cut `cut`, when sums are kept from cut `first` on and `ends` tells whether this is the last for which they are.
+    pub fn new(cut: usize, first: usize, ends: bool, column: usize) -> Self {
+        let begin = match cut {
+            0 => Begin::Zero,
+            cut if cut == first => Begin::Out,
+            _ => Begin::Kept,
+        };
+        Self { begin, ends, column }
+    }
+
+    /// What there is before this cut, for chains that go on from it.
+    #[inline(always)]
+    pub fn before<S: Simd, const R: usize, const N: usize, const K: usize>(
+        self,
+        simd: S,
+        kept: &[RowSums<K>; R],
+        out: &[&mut [f32]; R],
+    ) -> [[S::Lanes; N]; R] {
+        let mut sums = [[simd.splat(0.0); N]; R];
+        match self.begin {
+            Begin::Zero => (),
+            Begin::Out => sums = read_tile(simd, out, self.column),
+            Begin::Kept => {
+                for r in 0..R {
+                    for n in 0..N {
+                        sums[r][n] = simd.load(&kept[r][n]);
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// Adds `sums` of this cut to those before: `before + sums`, or `sums` if there are none.
+    #[inline(always)]
+    pub fn add<S: Simd, const R: usize, const N: usize, const K: usize>(
+        self,
+        simd: S,
+        kept: &[RowSums<K>; R],
+        out: &[&mut [f32]; R],
+        sums: &mut [[S::Lanes; N]; R],
+    ) {
+        match self.begin {
+            Begin::Zero => (),
+            Begin::Out => add_rows(simd, out, self.column, sums),
+            Begin::Kept => {
+                for r in 0..R {
+                    for n in 0..N {
+                        sums[r][n] = simd.load(&kept[r][n]) + sums[r][n];
+                    }
+                }
+            }
         }
     }
-    sums
-}
 
-/// Keeps those of a tile.
-#[inline(always)]
-pub fn store_sums<L: Lanes, const R: usize, const N: usize>(
-    sums: [[L; N]; R],
-    kept: &mut [RowSums; R],
-) {
-    for r in 0..R {
-        for n in 0..N {
-            sums[r][n].store(&mut kept[r][n]);
+    /// Puts sums where they go.
+    #[inline(always)]
+    pub fn put<L: Lanes, const R: usize, const N: usize, const K: usize>(
+        self,
+        sums: [[L; N]; R],
+        kept: &mut [RowSums<K>; R],
+        out: &mut [&mut [f32]; R],
+    ) {
+        if self.ends {
+            write_tile(sums, out, self.column);
+            return;
+        }
+        for r in 0..R {
+            for n in 0..N {
+                sums[r][n].store(&mut kept[r][n]);
+            }
         }
     }
 }

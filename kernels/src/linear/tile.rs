@@ -212,19 +212,30 @@ pub fn read_tile<S: Simd, const R: usize, const N: usize>(
     partial
 }
 
-/// Element by element, `a + b`.
+/// Adds `tile` to what rows hold from `column` on: `rows + tile`, which is the tile then.
 #[inline(always)]
-pub fn add_tiles<L: Lanes, const R: usize, const N: usize>(
-    a: [[L; N]; R],
-    b: [[L; N]; R],
-) -> [[L; N]; R] {
-    let mut sums = a;
+pub fn add_rows<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    rows: &[&mut [f32]; R],
+    column: usize,
+    tile: &mut [[S::Lanes; N]; R],
+) {
+    if is_whole::<R, N>(rows, column) {
+        for r in 0..R {
+            let lines = rows[r][column..].as_chunks().0.first_chunk::<N>().expect("a whole tile");
+            for n in 0..N {
+                tile[r][n] = simd.load(&lines[n]) + tile[r][n];
+            }
+        }
+        return;
+    }
+    let mut sums = *tile;
     for r in 0..R {
         for n in 0..N {
-            sums[r][n] = a[r][n] + b[r][n];
+            sums[r][n] = read(simd, &rows[r][column + n * LANES..]) + sums[r][n];
         }
     }
-    sums
+    *tile = sums;
 }
 
 /// Writes `tile` to rows from `column` on, as far as they go.

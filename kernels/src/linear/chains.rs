@@ -14,6 +14,7 @@ use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::simd::slices::{read, write};
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
+use crate::threads::{rows_worth_sharing, split_rows};
 use crate::tuning::Knob;
 
 /// Where a chain is cut: part of the numeric contract.
@@ -22,7 +23,7 @@ pub const CUT: usize = 256;
 /// From one copied row to the next: not a power of two, so that rows do not compete for the same lines of the first-level cache.
 const STRIDE: usize = CUT + LANES;
 
-/// Copies of rows.
+/// Copies of rows, cut by cut.
 pub static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
 
 /// Inputs for which one row asks at a time.
@@ -191,9 +192,20 @@ pub fn multiply<P: Panels, const N: usize>(
     out: &mut [f32],
 ) {
     let Call { isa, inputs, .. } = *call;
-    let tiling = tiling(isa, weights[0]).of_each(N);
-    call.split(tiling, x, out, &|x, block| {
-        call.multiply(weights.map(|weights| Chains { x, inputs, weights }), block);
+    let cuts = inputs.div_ceil(CUT);
+    call.split(tiling(isa, weights[0]).of_each(N), x, out, &|x, block| {
+        let rows = x.len() / inputs;
+        let lines = if rows == 1 { 0 } else { rows * cuts };
+        PACKED.with(lines, [0.0; STRIDE], |packed| {
+            split_rows(packed, 1, rows_worth_sharing(CUT), &|first, packed| {
+                for (i, packed) in (first..).zip(packed) {
+                    let cut = i / rows * CUT..inputs.min((i / rows + 1) * CUT);
+                    packed[..cut.len()].copy_from_slice(&x[i % rows * inputs..][cut]);
+                }
+            });
+            let packed = &*packed;
+            call.multiply(weights.map(|weights| Chains { x, packed, inputs, weights }), block);
+        });
     });
 }
 
@@ -215,6 +227,8 @@ fn row_panels<P: Panels>() -> usize {
 struct Chains<'a, P> {
     /// The rows of a block.
     x: &'a [f32],
+    /// The first cut of all rows, then the next: copies, since rows are far apart. Of one row there are none.
+    packed: &'a [[f32; STRIDE]],
     inputs: usize,
     weights: &'a P,
 }
@@ -226,10 +240,6 @@ impl<P: Panels> Kernel for Chains<'_, P> {
 
     fn row_panels(&self) -> usize {
         row_panels::<P>()
-    }
-
-    fn makes_rows_ready(&self) -> bool {
-        true
     }
 
     fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {
@@ -244,10 +254,7 @@ impl<P: Panels> Kernel for Chains<'_, P> {
             dispatch!(isa, simd => self.one_row(simd, isa, first_panel, out, buffer));
             return;
         }
-        let cuts = Knob::ChainCuts.get();
-        PACKED.with(out.len() * cuts, [0.0; STRIDE], |packed| {
-            self.many_rows(isa, first_panel, out, packed, cuts, buffer);
-        });
+        self.many_rows(isa, first_panel, out, buffer);
     }
 }
 
@@ -309,28 +316,23 @@ impl<P: Panels> Chains<'_, P> {
         taken
     }
 
-    /// Between two cuts each panel passes over all rows, of which `most` cuts at once are copied to lie close. The sums of a tile go to memory between
-    /// two cuts, and stay near while the cuts of one group follow each other.
+    /// Between two cuts each panel passes over all rows. The sums of a tile go to memory between two cuts, and stay near while a few cuts follow each
+    /// other.
     fn many_rows(
         &self,
         isa: Isa,
         first_panel: usize,
         out: &mut [&mut [f32]],
-        packed: &mut [[f32; STRIDE]],
-        most: usize,
         buffer: &mut [StripOf<P>],
     ) {
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let tile_panels = panels_at_once::<P>(isa);
+        let most = Knob::ChainCuts.get();
         for group in (0..self.inputs).step_by(most * CUT) {
             let end = self.inputs.min(group + most * CUT);
             let cut_from = |start: usize| start..end.min(start + CUT);
             let cuts = (group..end).step_by(CUT).map(cut_from);
-            for (cut, packed) in cuts.clone().zip(packed.chunks_exact_mut(rows)) {
-                for (packed, x) in packed.iter_mut().zip(self.x.chunks_exact(self.inputs)) {
-                    packed[..cut.len()].copy_from_slice(&x[cut.clone()]);
-                }
-            }
+            let packed = &self.packed[group / CUT * rows..];
             for panel in (0..panels).step_by(tile_panels) {
                 let first = first_panel + panel;
                 let last = first + tile_panels.min(panels - panel);

@@ -123,11 +123,6 @@ pub trait Kernel: Sync {
         1
     }
 
-    /// Whether each call of [`run`](Self::run) makes rows ready for all of its panels, so that few calls are better.
-    fn makes_rows_ready(&self) -> bool {
-        false
-    }
-
     /// Multiplies all rows of a block by the panels from `first_panel` on, as many as the rows of `out` are long.
     fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]);
 }
@@ -277,12 +272,10 @@ impl<'a> Call<'a> {
     fn gated_task<K: Kernel>(&self, gate: &K, up: &K, first_panel: usize, out: &mut [&mut [f32]]) {
         /// Bytes of the sums of either kernel.
         const NEAR: usize = 128 * 1024;
+        /// Panels that are whole tiles and strips of every kernel.
+        const WHOLE_TILES: usize = 12;
         let panel_sums = size_of::<[f32; LANES]>() * out.len();
-        let panels = if gate.makes_rows_ready() {
-            usize::MAX / LANES
-        } else {
-            (NEAR / panel_sums).next_multiple_of(4)
-        };
+        let panels = (NEAR / panel_sums).next_multiple_of(WHOLE_TILES);
         let width = out[0].len();
         for start in (0..width).step_by(panels * LANES) {
             let columns = start..width.min(start + panels * LANES);

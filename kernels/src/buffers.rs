@@ -7,6 +7,7 @@ use crate::ops::attention;
 /// later ones, such as after a long prompt.
 pub fn free_buffers() {
     chains::PACKED.clear();
+    chains::KEPT.clear();
     integers::QUANTISED.clear();
     brain_floats::ROUNDED.clear();
     brain_floats::SINGLES.clear();

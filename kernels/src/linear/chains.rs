@@ -9,7 +9,8 @@ use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Call, Kernel};
 use super::next::{AndNext, Next};
 use super::quantised::{Blocks, Line, Quantised, RUN};
-use super::tile::{OneByOne, SideBySide, add_rows, chain, write_tile};
+use super::sums::{Route, RowSums};
+use super::tile::{OneByOne, SideBySide, chain};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::simd::slices::{read, write};
@@ -25,6 +26,12 @@ const STRIDE: usize = CUT + LANES;
 
 /// Copies of rows, cut by cut.
 pub static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
+
+/// Panels that pass over rows at once, at most.
+const PANELS: usize = 3;
+
+/// Sums of rows: those of the panels that pass at once, or of one after another.
+pub static KEPT: Buffers<RowSums<PANELS>> = Buffers::new();
 
 /// Inputs for which one row asks at a time.
 const STEP: usize = 16;
@@ -254,7 +261,9 @@ impl<P: Panels> Kernel for Chains<'_, P> {
             dispatch!(isa, simd => self.one_row(simd, isa, first_panel, out, buffer));
             return;
         }
-        self.many_rows(isa, first_panel, out, buffer);
+        KEPT.with(out.len() * PANELS, [[0.0; LANES]; PANELS], |kept| {
+            self.many_rows(isa, first_panel, out, kept, buffer);
+        });
     }
 }
 
@@ -323,6 +332,7 @@ impl<P: Panels> Chains<'_, P> {
         isa: Isa,
         first_panel: usize,
         out: &mut [&mut [f32]],
+        kept: &mut [RowSums<PANELS>],
         buffer: &mut [StripOf<P>],
     ) {
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
@@ -346,9 +356,9 @@ impl<P: Panels> Chains<'_, P> {
                         next_panel: next.0,
                         next_inputs: cut_from(next.1),
                         depth: cut.len(),
-                        is_first: cut.start == 0,
+                        route: Route::new(cut.start, group, cut.end == end, panel * LANES),
                     };
-                    tiles.run(isa, panel, out);
+                    tiles.run(isa, kept, out);
                 }
             }
         }
@@ -476,16 +486,17 @@ struct Tiles<'a, P: Panels> {
     next_panel: usize,
     next_inputs: Range<usize>,
     depth: usize,
-    is_first: bool,
+    /// Where the sums of these panels come from and go to.
+    route: Route,
 }
 
 impl<P: Panels> Tiles<'_, P> {
-    fn run(&self, isa: Isa, panel: usize, out: &mut [&mut [f32]]) {
+    fn run(&self, isa: Isa, kept: &mut [RowSums<PANELS>], out: &mut [&mut [f32]]) {
         // Each compiled by itself: together they would share registers.
         if out.len() < Knob::ManyRows.get() {
-            dispatch!(isa, simd => self.all_panels::<_, FEW_ROWS>(simd, panel, out));
+            dispatch!(isa, simd => self.all_panels::<_, FEW_ROWS>(simd, kept, out));
         } else {
-            dispatch!(isa, simd => self.all_panels::<_, MANY_ROWS>(simd, panel, out));
+            dispatch!(isa, simd => self.all_panels::<_, MANY_ROWS>(simd, kept, out));
         }
     }
 
@@ -493,17 +504,18 @@ impl<P: Panels> Tiles<'_, P> {
     fn all_panels<S: Simd, const LINES: usize>(
         &self,
         simd: S,
-        panel: usize,
+        kept: &mut [RowSums<PANELS>],
         out: &mut [&mut [f32]],
     ) {
         match (S::REGISTERS, self.weights) {
             (Registers::Many, &[a, b, c]) => {
-                self.panels::<S, 3, LINES>(simd, [a, b, c], 0, panel, out);
+                self.panels::<S, 3, LINES>(simd, [a, b, c], 0, kept, out);
             }
-            (Registers::Many, &[a, b]) => self.panels::<S, 2, LINES>(simd, [a, b], 0, panel, out),
+            (Registers::Many, &[a, b]) => self.panels::<S, 2, LINES>(simd, [a, b], 0, kept, out),
             (_, weights) => {
                 for (n, weights) in weights.iter().enumerate() {
-                    self.panels::<S, 1, LINES>(simd, [*weights], n, panel + n, out);
+                    let kept = &mut kept[n * out.len()..];
+                    self.panels::<S, 1, LINES>(simd, [*weights], n, kept, out);
                 }
             }
         }
@@ -516,27 +528,26 @@ impl<P: Panels> Tiles<'_, P> {
         simd: S,
         weights: [Panel<P::Weight>; N],
         which: usize,
-        panel: usize,
+        kept: &mut [RowSums<PANELS>],
         out: &mut [&mut [f32]],
     ) {
         let out_rows = out.len();
         let memory = self.next::<N>(which);
+        let route = self.route.from(which * LANES);
         let mut first = 0;
         while first < out_rows {
             let height = tile_height(S::REGISTERS, N, out_rows - first);
             let next = Next::part(memory, first..first + height, out_rows, self.depth / PAIR);
             let columns = AndNext::<_, _, N, LINES> { columns: weights, next };
             let packed = &self.rows[first..];
-            let out = &mut out[first..];
             with_height!(height, R => {
                 let rows = OneByOne(packed.first_chunk::<R>().expect("the tile's rows were copied"));
                 let mut sums = [[simd.splat(0.0); N]; R];
                 chain(simd, 0..self.depth, rows, columns, &mut sums);
-                let out = out.first_chunk_mut().expect("the tile's rows");
-                if !self.is_first {
-                    add_rows(simd, out, panel * LANES, &mut sums);
-                }
-                write_tile(sums, out, panel * LANES);
+                let kept = kept[first..].first_chunk_mut().expect("the tile's rows");
+                let out = out[first..].first_chunk_mut().expect("the tile's rows");
+                route.add(simd, kept, out, &mut sums);
+                route.put(sums, kept, out);
             });
             first += height;
         }

@@ -46,6 +46,11 @@ impl Route {
         Self { begin, ends, column }
     }
 
+    /// The same from `columns` further on.
+    pub fn from(self, columns: usize) -> Self {
+        Self { column: self.column + columns, ..self }
+    }
+
     /// What there is before this cut, for chains that go on from it.
     #[inline(always)]
     pub fn before<S: Simd, const R: usize, const N: usize, const K: usize>(

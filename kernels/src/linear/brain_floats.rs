@@ -9,7 +9,7 @@ use super::chains::{self, CUT, multiply_elements};
 use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{BLOCK_ROWS, Call, Kernel};
-use super::next::Next;
+use super::next::Upcoming;
 use super::sums::{Route, Sums, cleared};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
@@ -222,11 +222,10 @@ impl Kernel for Pairs<'_> {
 }
 
 impl Pairs<'_> {
-    /// A cut piece of the rows of a tile, from `row` on.
+    /// A cut piece of the rows of a tile.
     #[inline(always)]
-    fn rows(&self, row: usize, cut: usize) -> &[RowCut] {
-        let tile = &self.tiles[(row / self.height * self.cuts + cut) * self.height..];
-        &tile[row % self.height..self.height]
+    fn rows(&self, tile: usize, cut: usize) -> &[RowCut] {
+        &self.tiles[(tile * self.cuts + cut) * self.height..][..self.height]
     }
 
     #[inline(always)]
@@ -329,6 +328,9 @@ impl Pairs<'_> {
     }
 }
 
+/// The panels of a tile, what is read after them, and the tile's first row.
+type Work<'a, const N: usize> = ([Panel<'a, bf16>; N], Upcoming<'a, Strip, 1>, usize);
+
 /// All rows times some panels between two cuts.
 struct Tiles<'a> {
     pairs: &'a Pairs<'a>,
@@ -351,16 +353,23 @@ impl Tiles<'_> {
         out: &mut [&mut [f32]],
     ) {
         let panels = self.pairs.panels::<N>(self.first_panel + self.panel, self.cut);
-        let mut row = 0;
-        while row < out.len() {
-            let rows = self.pairs.rows(row, self.cut);
-            row += match rows.len().min(out.len() - row) {
-                TILE_ROWS.. => self.tile::<D, N, LINES, TILE_ROWS>(dots, rows, panels, row, out),
-                8.. => self.tile::<D, N, LINES, 8>(dots, rows, panels, row, out),
-                4.. => self.tile::<D, N, LINES, 4>(dots, rows, panels, row, out),
-                2.. => self.tile::<D, N, LINES, 2>(dots, rows, panels, row, out),
-                _ => self.tile::<D, N, LINES, 1>(dots, rows, panels, row, out),
-            };
+        let upcoming = Upcoming::new([self.next], out.len(), panels[0].pairs());
+        let height = self.pairs.height;
+        for (tile, first) in (0..out.len()).step_by(height).enumerate() {
+            let rows = self.pairs.rows(tile, self.cut);
+            let end = out.len().min(first + height);
+            let mut row = first;
+            while row < end {
+                let rows = &rows[row - first..];
+                let work = (panels, upcoming, row);
+                row += match end - row {
+                    TILE_ROWS.. => self.tile::<D, N, LINES, TILE_ROWS>(dots, rows, work, out),
+                    8.. => self.tile::<D, N, LINES, 8>(dots, rows, work, out),
+                    4.. => self.tile::<D, N, LINES, 4>(dots, rows, work, out),
+                    2.. => self.tile::<D, N, LINES, 2>(dots, rows, work, out),
+                    _ => self.tile::<D, N, LINES, 1>(dots, rows, work, out),
+                };
+            }
         }
     }
 
@@ -370,20 +379,19 @@ impl Tiles<'_> {
         &mut self,
         dots: D,
         rows: &[RowCut],
-        panels: [Panel<bf16>; N],
-        first: usize,
+        (panels, upcoming, first): Work<N>,
         out: &mut [&mut [f32]],
     ) -> usize {
         let simd = dots.simd();
         let rows = rows.first_chunk::<R>().expect("the tile's rows");
         let pairs = panels[0].pairs();
-        let next = Next::part([self.next], first..first + R, out.len(), pairs);
+        let next = upcoming.of_tile(first, R);
         let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
         let mut sums = [[simd.splat(0.0); N]; R];
         chain(dots, 0..pairs, rows, panels, inlined!(|pair| next.ask::<_, LINES>(simd, pair)), &mut sums);
         self.route.add(simd, kept, out, &mut sums);
-        self.route.put(sums, kept, out);
+        self.route.put(&sums, kept, out);
         R
     }
 }

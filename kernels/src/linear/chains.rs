@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Call, Kernel};
-use super::next::{AndNext, Next};
+use super::next::{AndNext, Upcoming};
 use super::quantised::{Blocks, Line, Quantised, RUN};
 use super::sums::{Route, RowSums};
 use super::tile::{OneByOne, SideBySide, chain};
@@ -532,12 +532,12 @@ impl<P: Panels> Tiles<'_, P> {
         out: &mut [&mut [f32]],
     ) {
         let out_rows = out.len();
-        let memory = self.next::<N>(which);
+        let upcoming = Upcoming::new(self.next::<N>(which), out.len(), self.depth / PAIR);
         let route = self.route.from(which * LANES);
         let mut first = 0;
         while first < out_rows {
             let height = tile_height(S::REGISTERS, N, out_rows - first);
-            let next = Next::part(memory, first..first + height, out_rows, self.depth / PAIR);
+            let next = upcoming.of_tile(first, height);
             let columns = AndNext::<_, _, N, LINES> { columns: weights, next };
             let packed = &self.rows[first..];
             with_height!(height, R => {
@@ -547,7 +547,7 @@ impl<P: Panels> Tiles<'_, P> {
                 let kept = kept[first..].first_chunk_mut().expect("the tile's rows");
                 let out = out[first..].first_chunk_mut().expect("the tile's rows");
                 route.add(simd, kept, out, &mut sums);
-                route.put(sums, kept, out);
+                route.put(&sums, kept, out);
             });
             first += height;
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::cut::Tiling;
 use super::multiply::{Block, Call, Kernel};
-use super::next::Next;
+use super::next::Upcoming;
 use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
@@ -422,7 +422,7 @@ impl Tiles<'_> {
         let mut sums = self.route.before(simd, kept, out);
         let runs = weights[0].runs;
         let next = self.next.first_chunk::<N>().expect("the tile's panels");
-        let next = Next::part(*next, first..first + R, rows, runs);
+        let next = Upcoming::new(*next, rows, runs).of_tile(first, R);
         for run in 0..runs {
             if FEW {
                 next.ask_for_all(simd, run);
@@ -445,7 +445,7 @@ impl Tiles<'_> {
                 &mut sums,
             );
         }
-        self.route.put(sums, kept, out);
+        self.route.put(&sums, kept, out);
         R
     }
 }

@@ -1,31 +1,49 @@
 //! What a kernel reads next, asked for while it computes.
 
-use std::ops::Range;
-
 use super::tile::Columns;
 use crate::aligned::CACHE_LINE;
 use crate::simd::Simd;
 
-/// A part of what `N` panels are read from next, in pieces of equal size: a little is asked for with each step of a tile. More at once, and the core would
-/// wait for it before it gets what it needs now.
+/// What `N` panels are read from next, in pieces of equal size, of which a part belongs to each row of a block.
+#[derive(Clone, Copy)]
+pub struct Upcoming<'a, T, const N: usize> {
+    memory: [&'a [T]; N],
+    /// Bytes of each piece that belong to a row.
+    of_row: usize,
+    /// And to a step of a row, in parts of a byte: a tile has no time to divide.
+    of_step: usize,
+}
+
+/// Of a byte.
+const PARTS: usize = 256;
+
+impl<'a, T: Copy, const N: usize> Upcoming<'a, T, N> {
+    /// Shares `memory` among so many rows, each of which has so many steps.
+    #[inline(always)]
+    pub fn new(memory: [&'a [T]; N], rows: usize, steps: usize) -> Self {
+        let of_row = size_of_val(memory[0]).div_ceil(rows);
+        Self { memory, of_row, of_step: (of_row * PARTS).div_ceil(steps.max(1)) }
+    }
+
+    /// What belongs to a tile of `rows` rows from `first` on.
+    #[inline(always)]
+    pub fn of_tile(self, first: usize, rows: usize) -> Next<'a, T, N> {
+        let step = (rows * self.of_step).div_ceil(PARTS);
+        Next { memory: self.memory, start: first * self.of_row, step }
+    }
+}
+
+/// What belongs to a tile: a little is asked for with each step. More at once, and the core would wait for it before it gets what it needs now.
 #[derive(Clone, Copy)]
 pub struct Next<'a, T, const N: usize> {
     memory: [&'a [T]; N],
-    /// Where the part begins in each piece, in bytes.
+    /// Where it begins in each piece, in bytes.
     start: usize,
     /// Bytes of each piece that belong to a step.
     step: usize,
 }
 
-impl<'a, T: Copy, const N: usize> Next<'a, T, N> {
-    /// What belongs to `rows` when so many rows `of` a block share the work of asking for all of `memory`, in so many steps.
-    #[inline(always)]
-    pub fn part(memory: [&'a [T]; N], rows: Range<usize>, of: usize, steps: usize) -> Self {
-        let bytes = size_of_val(memory[0]);
-        let [start, end] = [rows.start * bytes / of, rows.end * bytes / of];
-        Self { memory, start, step: (end - start).div_ceil(steps.max(1)) }
-    }
-
+impl<T: Copy, const N: usize> Next<'_, T, N> {
     /// Asks for what belongs to a step, up to `LINES` lines of each piece.
     #[inline(always)]
     pub fn ask<S: Simd, const LINES: usize>(self, simd: S, step: usize) {

@@ -3,7 +3,7 @@
 //! Rows of an output are far apart. So sums of a block's rows are kept close together until the last cut.
 
 use super::multiply::BLOCK_ROWS;
-use super::tile::{add_rows, read_tile, write_tile};
+use super::tile::{add_rows, each_of_tile, read_tile, write_tile};
 use crate::simd::{LANES, Lanes, Simd};
 
 /// The kept sums of a row: of `N` panels, those of the widest tile.
@@ -64,11 +64,7 @@ impl Route {
             Begin::Zero => (),
             Begin::Out => sums = read_tile(simd, out, self.column),
             Begin::Kept => {
-                for r in 0..R {
-                    for n in 0..N {
-                        sums[r][n] = simd.load(&kept[r][n]);
-                    }
-                }
+                each_of_tile!([r; R], [n; N] => sums[r][n] = simd.load(&kept[r][n]));
             }
         }
         sums
@@ -87,11 +83,9 @@ impl Route {
             Begin::Zero => (),
             Begin::Out => add_rows(simd, out, self.column, sums),
             Begin::Kept => {
-                for r in 0..R {
-                    for n in 0..N {
-                        sums[r][n] = simd.load(&kept[r][n]) + sums[r][n];
-                    }
-                }
+                each_of_tile!([r; R], [n; N] => {
+                    sums[r][n] = simd.load(&kept[r][n]) + sums[r][n];
+                });
             }
         }
     }
@@ -100,7 +94,7 @@ impl Route {
     #[inline(always)]
     pub fn put<L: Lanes, const R: usize, const N: usize, const K: usize>(
         self,
-        sums: [[L; N]; R],
+        sums: &[[L; N]; R],
         kept: &mut [RowSums<K>; R],
         out: &mut [&mut [f32]; R],
     ) {
@@ -108,10 +102,6 @@ impl Route {
             write_tile(sums, out, self.column);
             return;
         }
-        for r in 0..R {
-            for n in 0..N {
-                sums[r][n].store(&mut kept[r][n]);
-            }
-        }
+        each_of_tile!([r; R], [n; N] => sums[r][n].store(&mut kept[r][n]));
     }
 }

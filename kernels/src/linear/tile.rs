@@ -186,6 +186,23 @@ impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
     }
 }
 
+/// Evaluates `$body` for each element `[$r][$n]` of a tile of `R` rows and `N` panels, one after another.
+///
+/// Not in loops: the compiler would take one that stores registers for the copy of an array, and put them all into memory first.
+macro_rules! each_of_tile {
+    ([$r:ident; $R:ident], [$n:ident; $N:ident] => $body:expr) => {{
+        const { assert!($R <= 12 && $N <= 4) };
+        each_of_tile!(@ $r, $R, each_of_tile!(@ $n, $N, $body; 0 1 2 3); 0 1 2 3 4 5 6 7 8 9 10 11)
+    }};
+    (@ $index:ident, $count:ident, $body:expr; $($i:literal)*) => {{
+        $(if $i < $count {
+            let $index = $i;
+            $body;
+        })*
+    }};
+}
+pub(super) use each_of_tile;
+
 /// Reads the tile whose first column is `column` from rows; where they end before it does, the missing columns hold 0.
 #[inline(always)]
 pub fn read_tile<S: Simd, const R: usize, const N: usize>(
@@ -195,12 +212,7 @@ pub fn read_tile<S: Simd, const R: usize, const N: usize>(
 ) -> [[S::Lanes; N]; R] {
     let mut tile = [[simd.splat(0.0); N]; R];
     if is_whole::<R, N>(rows, column) {
-        for r in 0..R {
-            let lines = rows[r][column..].as_chunks().0.first_chunk::<N>().expect("a whole tile");
-            for n in 0..N {
-                tile[r][n] = simd.load(&lines[n]);
-            }
-        }
+        each_of_tile!([r; R], [n; N] => tile[r][n] = simd.load(&lines::<N>(rows[r], column)[n]));
         return tile;
     }
     let mut partial = tile;
@@ -221,12 +233,9 @@ pub fn add_rows<S: Simd, const R: usize, const N: usize>(
     tile: &mut [[S::Lanes; N]; R],
 ) {
     if is_whole::<R, N>(rows, column) {
-        for r in 0..R {
-            let lines = rows[r][column..].as_chunks().0.first_chunk::<N>().expect("a whole tile");
-            for n in 0..N {
-                tile[r][n] = simd.load(&lines[n]) + tile[r][n];
-            }
-        }
+        each_of_tile!([r; R], [n; N] => {
+            tile[r][n] = simd.load(&lines::<N>(rows[r], column)[n]) + tile[r][n];
+        });
         return;
     }
     let mut sums = *tile;
@@ -241,25 +250,28 @@ pub fn add_rows<S: Simd, const R: usize, const N: usize>(
 /// Writes `tile` to rows from `column` on, as far as they go.
 #[inline(always)]
 pub fn write_tile<L: Lanes, const R: usize, const N: usize>(
-    tile: [[L; N]; R],
+    tile: &[[L; N]; R],
     rows: &mut [&mut [f32]; R],
     column: usize,
 ) {
     if is_whole::<R, N>(rows, column) {
-        for r in 0..R {
-            let lines = &mut rows[r][column..];
-            let lines = lines.as_chunks_mut().0.first_chunk_mut::<N>().expect("a whole tile");
-            for n in 0..N {
-                tile[r][n].store(&mut lines[n]);
-            }
-        }
+        each_of_tile!([r; R], [n; N] => {
+            let lines = rows[r][column..].as_chunks_mut().0;
+            tile[r][n].store(&mut lines.first_chunk_mut::<N>().expect("a whole tile")[n]);
+        });
         return;
     }
+    let partial = *tile;
     for r in 0..R {
         for n in 0..N {
-            write(tile[r][n], &mut rows[r][column + n * LANES..]);
+            write(partial[r][n], &mut rows[r][column + n * LANES..]);
         }
     }
+}
+
+#[inline(always)]
+fn lines<const N: usize>(row: &[f32], column: usize) -> &[[f32; LANES]; N] {
+    row[column..].as_chunks().0.first_chunk().expect("a whole tile")
 }
 
 /// Whether rows, all of one length, go on for all columns of a tile: then it takes straight lines of code, in which its sums stay in registers.

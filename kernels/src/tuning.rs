@@ -95,11 +95,11 @@ knobs! {
     RowRunBytes = "row_run_bytes": 4 * KIB..=16 * KIB * KIB, step 4 * KIB, tried [32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB], default Source::Always(128 * KIB);
     /// Threads that share one row, at most: a few may read as fast as memory gives.
     RowThreads = "row_threads": 1..=MOST_PARTS, step 1, tried [1, 2, 4, 8, 16, 32, MOST_PARTS], default Source::Always(MOST_PARTS);
-    /// Rows for which it is enough to ask for what is next with each tile: for fewer, that would be too much at once.
+    /// Rows for which it is enough to ask for one line of what is next with each step of a tile: fewer rows have fewer tiles to ask in.
     ManyRows = "many_rows": 2..=BLOCK_ROWS + 1, step 1, tried [16, 48, 96], default Source::Always(48);
     /// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
     WidenedRows = "widened_rows": 2..=144, step 1, tried [4, 16, 64], default Source::Always(16);
-    /// Cuts of 256 inputs that are copied at once for weights that stay numbers: with a block's rows they fill half of a second-level cache.
+    /// Cuts of 256 inputs that all rows take at once with weights that stay numbers: with a block's rows they fill half of a second-level cache.
     ChainCuts = "chain_cuts": 1..=8, step 1, tried [1, 2, 3, 4, 6, 8], default Source::OfSecondLevel(4);
     /// Cuts of 256 inputs that all rows take at once with activations in brain floats: with a block's rows they fill half of a second-level cache.
     BrainCuts = "brain_cuts": 1..=16, step 1, tried [2, 4, 6, 8, 12], default Source::OfSecondLevel(6);

@@ -192,7 +192,6 @@ const MANY_ROWS: usize = 1;
 
 type Strip = <bf16 as Weight>::Strip;
 
-
 type LanesOf<D> = <<D as BrainDots>::Simd as Simd>::Lanes;
 
 impl Kernel for Pairs<'_> {
@@ -389,7 +388,14 @@ impl Tiles<'_> {
         let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
         let mut sums = [[simd.splat(0.0); N]; R];
-        chain(dots, 0..pairs, rows, panels, inlined!(|pair| next.ask::<_, LINES>(simd, pair)), &mut sums);
+        chain(
+            dots,
+            0..pairs,
+            rows,
+            panels,
+            inlined!(|pair| next.ask::<_, LINES>(simd, pair)),
+            &mut sums,
+        );
         self.route.add(simd, kept, out, &mut sums);
         self.route.put(&sums, kept, out);
         R

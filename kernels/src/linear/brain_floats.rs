@@ -327,9 +327,6 @@ impl Pairs<'_> {
     }
 }
 
-/// The panels of a tile, what is read after them, and the tile's first row.
-type Work<'a, const N: usize> = ([Panel<'a, bf16>; N], Upcoming<'a, Strip, 1>, usize);
-
 /// All rows times some panels between two cuts.
 struct Tiles<'a> {
     pairs: &'a Pairs<'a>,
@@ -360,13 +357,14 @@ impl Tiles<'_> {
             let mut row = first;
             while row < end {
                 let rows = &rows[row - first..];
-                let work = (panels, upcoming, row);
                 row += match end - row {
-                    TILE_ROWS.. => self.tile::<D, N, LINES, TILE_ROWS>(dots, rows, work, out),
-                    8.. => self.tile::<D, N, LINES, 8>(dots, rows, work, out),
-                    4.. => self.tile::<D, N, LINES, 4>(dots, rows, work, out),
-                    2.. => self.tile::<D, N, LINES, 2>(dots, rows, work, out),
-                    _ => self.tile::<D, N, LINES, 1>(dots, rows, work, out),
+                    TILE_ROWS.. => {
+                        self.tile::<D, N, LINES, TILE_ROWS>(dots, rows, panels, upcoming, row, out)
+                    }
+                    8.. => self.tile::<D, N, LINES, 8>(dots, rows, panels, upcoming, row, out),
+                    4.. => self.tile::<D, N, LINES, 4>(dots, rows, panels, upcoming, row, out),
+                    2.. => self.tile::<D, N, LINES, 2>(dots, rows, panels, upcoming, row, out),
+                    _ => self.tile::<D, N, LINES, 1>(dots, rows, panels, upcoming, row, out),
                 };
             }
         }
@@ -378,7 +376,9 @@ impl Tiles<'_> {
         &mut self,
         dots: D,
         rows: &[RowCut],
-        (panels, upcoming, first): Work<N>,
+        panels: [Panel<bf16>; N],
+        upcoming: Upcoming<Strip, 1>,
+        first: usize,
         out: &mut [&mut [f32]],
     ) -> usize {
         let simd = dots.simd();

@@ -384,7 +384,7 @@ impl Tiles<'_> {
         let simd = dots.simd();
         let rows = rows.first_chunk::<R>().expect("the tile's rows");
         let pairs = panels[0].pairs();
-        let next = upcoming.of_tile(first, R);
+        let next = upcoming.of_tile::<1>(first, R);
         let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
         let mut sums = [[simd.splat(0.0); N]; R];

@@ -206,15 +206,16 @@ impl<B: Summed> Kernel for Integers<'_, B> {
                         let panel = first_panel + panel + n;
                         groups[n] = unpacked.groups(self.weights, panel, runs.clone());
                     }
+                    let next = [0, 1].map(|n| {
+                        self.weights.lines_of(first_panel + next_panel + n, next_runs.clone())
+                    });
                     let mut tiles = Tiles {
                         activations,
                         weights: unpacked,
                         groups: &groups[..unpacked.len()],
                         route: Route::new(runs.start, start, runs.end == end, panel * LANES),
                         sums: &mut sums,
-                        next: [0, 1].map(|n| {
-                            self.weights.lines_of(first_panel + next_panel + n, next_runs.clone())
-                        }),
+                        upcoming: Upcoming::new(next, rows, runs.len()),
                     };
                     tiles.run::<B::Way>(isa, out);
                 }
@@ -369,8 +370,7 @@ struct Tiles<'a> {
     groups: &'a [&'a [Groups]],
     route: Route,
     sums: &'a mut Sums<PANELS>,
-    /// What is read next.
-    next: [&'a [Line]; PANELS],
+    upcoming: Upcoming<'a, Line, PANELS>,
 }
 
 impl Tiles<'_> {
@@ -416,13 +416,11 @@ impl Tiles<'_> {
         let weights = self.weights.first_chunk::<N>().expect("the tile's panels");
         let groups = self.groups.first_chunk::<N>().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
-        let rows = out.len();
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
         let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
         let mut sums = self.route.before(simd, kept, out);
         let runs = weights[0].runs;
-        let next = self.next.first_chunk::<N>().expect("the tile's panels");
-        let next = Upcoming::new(*next, rows, runs).of_tile(first, R);
+        let next = self.upcoming.of_tile::<N>(first, R);
         for run in 0..runs {
             if FEW {
                 next.ask_for_all(simd, run);

@@ -25,11 +25,12 @@ impl<'a, T: Copy, const N: usize> Upcoming<'a, T, N> {
         Self { memory, of_row, of_step: (of_row * PARTS).div_ceil(steps.max(1)) }
     }
 
-    /// What belongs to a tile of `rows` rows from `first` on.
+    /// What belongs to a tile of `rows` rows from `first` on and of the first `M` panels.
     #[inline(always)]
-    pub fn of_tile(self, first: usize, rows: usize) -> Next<'a, T, N> {
+    pub fn of_tile<const M: usize>(self, first: usize, rows: usize) -> Next<'a, T, M> {
+        let memory = *self.memory.first_chunk().expect("the tile's panels");
         let step = (rows * self.of_step).div_ceil(PARTS);
-        Next { memory: self.memory, start: first * self.of_row, step }
+        Next { memory, start: first * self.of_row, step }
     }
 }
 
@@ -48,22 +49,23 @@ impl<T: Copy, const N: usize> Next<'_, T, N> {
     #[inline(always)]
     pub fn ask<S: Simd, const LINES: usize>(self, simd: S, step: usize) {
         for line in 0..LINES {
-            self.ask_for(simd, step, line * CACHE_LINE);
+            self.ask_for(simd, self.start + step * self.step + line * CACHE_LINE);
         }
     }
 
-    /// Asks for all that belongs to a step.
+    /// Asks for all lines that begin in what belongs to a step: for none twice.
     #[inline(always)]
     pub fn ask_for_all<S: Simd>(self, simd: S, step: usize) {
-        for bytes in (0..self.step).step_by(CACHE_LINE) {
-            self.ask_for(simd, step, bytes);
+        let start = self.start + step * self.step;
+        for line in start.div_ceil(CACHE_LINE)..(start + self.step).div_ceil(CACHE_LINE) {
+            self.ask_for(simd, line * CACHE_LINE);
         }
     }
 
     #[inline(always)]
-    fn ask_for<S: Simd>(self, simd: S, step: usize, bytes: usize) {
+    fn ask_for<S: Simd>(self, simd: S, bytes: usize) {
         for n in 0..N {
-            simd.prefetch(self.memory[n], self.start + step * self.step + bytes);
+            simd.prefetch(self.memory[n], bytes);
         }
     }
 }

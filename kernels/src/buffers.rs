@@ -1,16 +1,16 @@
 use std::sync::{Mutex, PoisonError};
 
-use crate::linear::{UPS, brain_floats, chains, integers};
+use crate::linear::{UPS, brain_floats, chains, integers, sums};
 use crate::ops::attention;
 
 /// Frees the working buffers that calls of [`linear`](crate::ops::linear()) and [`attention`](crate::ops::attention()) have left to
 /// later ones, such as after a long prompt.
 pub fn free_buffers() {
     chains::PACKED.clear();
-    chains::KEPT.clear();
     integers::QUANTISED.clear();
     brain_floats::ROUNDED.clear();
     brain_floats::SINGLES.clear();
+    sums::KEPT.clear();
     UPS.clear();
     attention::BUFFERS.clear();
 }

@@ -15,7 +15,7 @@ mod matrix;
 mod multiply;
 mod next;
 mod quantised;
-mod sums;
+pub(crate) mod sums;
 pub(crate) mod tile;
 mod weight_format;
 

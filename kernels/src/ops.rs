@@ -31,7 +31,7 @@ pub use embedding::embedding;
 pub use exp::exp;
 pub use key_value_cache::{CacheElement, KeyValueCache};
 pub use multiply::multiply;
-pub use rms_norm::rms_norm;
+pub use rms_norm::{add_rms_norm, rms_norm};
 pub use rope::{RopeTable, rope};
 pub use route::{Routing, route};
 pub use shift_sum::{ShiftAxis, ShiftSumState, shift_sum};

@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn the_template_is_right() {
         fn of<S: Simd>(simd: S, x: &[f32; LANES]) -> [u32; LANES] {
-            simd.vectorize(|| math::sigmoid(simd, simd.load(x)).to_array().map(f32::to_bits))
+            simd.vectorize(|| math::sigmoid(simd, [simd.load(x)])[0].to_array().map(f32::to_bits))
         }
         let template = template::Template::detect().expect("every x86-64 has its features");
         for power in -20..20 {

@@ -119,25 +119,45 @@ where
     T: Send,
     W: Fn(usize, &mut [T]) + Sync,
 {
-    if out.is_empty() {
+    split_rows_of_each([out], row_length, most, &|first, [out]: [&mut [T]; 1]| work(first, out));
+}
+
+/// As [`split_rows`], with the same rows of several outputs of one length.
+pub(crate) fn split_rows_of_each<T, W, const N: usize>(
+    outs: [&mut [T]; N],
+    row_length: usize,
+    most: usize,
+    work: &W,
+) where
+    T: Send,
+    W: Fn(usize, [&mut [T]; N]) + Sync,
+{
+    if outs[0].is_empty() {
         return;
     }
     if rayon::current_num_threads() == 1 {
-        return work(0, out);
+        return work(0, outs);
     }
-    split(0, out, row_length, most.max(1), work);
+    split(0, outs, row_length, most.max(1), work);
 }
 
-fn split<T, W>(first: usize, out: &mut [T], row_length: usize, most: usize, work: &W)
-where
+fn split<T, W, const N: usize>(
+    first: usize,
+    outs: [&mut [T]; N],
+    row_length: usize,
+    most: usize,
+    work: &W,
+) where
     T: Send,
-    W: Fn(usize, &mut [T]) + Sync,
+    W: Fn(usize, [&mut [T]; N]) + Sync,
 {
-    let rows = out.len() / row_length;
+    let rows = outs[0].len() / row_length;
     let Some(half) = half_of_rows(rows, most) else {
-        return work(first, out);
+        return work(first, outs);
     };
-    let (left, right) = out.split_at_mut(half * row_length);
+    let mut halves = outs.map(|out| out.split_at_mut(half * row_length));
+    let left = halves.each_mut().map(|(left, _)| mem::take(left));
+    let right = halves.map(|(_, right)| right);
     let middle = first + fault!(ThreadsOverlap: half - 1, else half);
     join(
         || split(first, left, row_length, most, work),

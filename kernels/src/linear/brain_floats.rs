@@ -10,7 +10,7 @@ use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{BLOCK_ROWS, Call, Kernel};
 use super::next::Upcoming;
-use super::sums::{Route, Sums, cleared};
+use super::sums::{Route, RowSums, keep};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::fault;
@@ -210,11 +210,15 @@ impl Kernel for Pairs<'_> {
             [out] => {
                 dispatch_brain_dots!(isa, dots => self.one_row(dots, first_panel, out));
             }
-            out if rows < Knob::ManyRows.get() => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, FEW_ROWS>(dots, first_panel, out);
+            out if rows < Knob::ManyRows.get() => keep(rows, |kept| {
+                dispatch_brain_dots!(isa, dots => {
+                    self.many_rows::<_, FEW_ROWS>(dots, first_panel, kept, out);
+                });
             }),
-            out => dispatch_brain_dots!(isa, dots => {
-                self.many_rows::<_, MANY_ROWS>(dots, first_panel, out);
+            out => keep(rows, |kept| {
+                dispatch_brain_dots!(isa, dots => {
+                    self.many_rows::<_, MANY_ROWS>(dots, first_panel, kept, out);
+                });
             }),
         }
     }
@@ -297,10 +301,10 @@ impl Pairs<'_> {
         &self,
         dots: D,
         first_panel: usize,
+        kept: &mut [RowSums<PANELS>],
         out: &mut [&mut [f32]],
     ) {
         let panels = out[0].len().div_ceil(LANES);
-        let mut sums = cleared();
         let at_once = Knob::BrainCuts.get();
         for group in (0..self.cuts).step_by(at_once) {
             let end = self.cuts.min(group + at_once);
@@ -314,7 +318,7 @@ impl Pairs<'_> {
                         panel,
                         cut,
                         route: Route::new(cut, group, cut + 1 == end, panel * LANES),
-                        sums: &mut sums,
+                        kept,
                         next: self.strip(first_panel + next_panel, next_cut),
                     };
                     match panels - panel {
@@ -336,7 +340,7 @@ struct Tiles<'a> {
     panel: usize,
     cut: usize,
     route: Route,
-    sums: &'a mut Sums<PANELS>,
+    kept: &'a mut [RowSums<PANELS>],
     /// What is read next.
     next: &'a [Strip],
 }
@@ -385,7 +389,7 @@ impl Tiles<'_> {
         let rows = rows.first_chunk::<R>().expect("the tile's rows");
         let pairs = panels[0].pairs();
         let next = upcoming.of_tile::<1>(first, R);
-        let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
+        let kept = self.kept[first..].first_chunk_mut::<R>().expect("a block's rows");
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
         let mut sums = [[simd.splat(0.0); N]; R];
         chain(

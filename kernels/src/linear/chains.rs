@@ -9,7 +9,7 @@ use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Call, Kernel};
 use super::next::{AndNext, Upcoming};
 use super::quantised::{Blocks, Line, Quantised, RUN};
-use super::sums::{Route, RowSums};
+use super::sums::{Route, RowSums, keep};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
@@ -29,9 +29,6 @@ pub static PACKED: Buffers<[f32; STRIDE]> = Buffers::new();
 
 /// Panels that pass over rows at once, at most.
 const PANELS: usize = 3;
-
-/// Sums of rows: those of the panels that pass at once, or of one after another.
-pub static KEPT: Buffers<RowSums<PANELS>> = Buffers::new();
 
 /// Inputs for which one row asks at a time.
 const STEP: usize = 16;
@@ -261,9 +258,8 @@ impl<P: Panels> Kernel for Chains<'_, P> {
             dispatch!(isa, simd => self.one_row(simd, isa, first_panel, out, buffer));
             return;
         }
-        KEPT.with(out.len() * PANELS, [[0.0; LANES]; PANELS], |kept| {
-            self.many_rows(isa, first_panel, out, kept, buffer);
-        });
+        // Those of the panels that pass at once, or of one after another.
+        keep(out.len() * PANELS, |kept| self.many_rows(isa, first_panel, out, kept, buffer));
     }
 }
 

@@ -10,7 +10,7 @@ use super::quantised::{
     Blocks, Bytes, FiveBits, GROUPS, Line, Nibbles, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
     Quantised, Quants, RUN, Scales, SixBits,
 };
-use super::sums::{Route, Sums, cleared};
+use super::sums::{Route, RowSums, keep};
 use crate::buffers::Buffers;
 use crate::simd::slices::{inlined, read, write};
 use crate::simd::{
@@ -174,8 +174,20 @@ impl<B: Summed> Kernel for Integers<'_, B> {
         self.weights.panel_bytes()
     }
 
-    /// Takes some runs of all rows at once, over which then each panel passes.
     fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {
+        keep(out.len(), |kept| self.many_rows(isa, first_panel, kept, out));
+    }
+}
+
+impl<B: Summed> Integers<'_, B> {
+    /// Takes some runs of all rows at once, over which then each panel passes.
+    fn many_rows(
+        &self,
+        isa: Isa,
+        first_panel: usize,
+        kept: &mut [RowSums<PANELS>],
+        out: &mut [&mut [f32]],
+    ) {
         let row_runs = self.weights.row_runs();
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
         let mut unpacked = [const { Unpacked::cleared() }; PANELS];
@@ -183,7 +195,6 @@ impl<B: Summed> Kernel for Integers<'_, B> {
             Registers::Few => 1,
             Registers::Many => PANELS,
         };
-        let mut sums = cleared();
         let at_once = Knob::IntegerGroups.get() * GROUP;
         for start in (0..row_runs).step_by(at_once) {
             let end = row_runs.min(start + at_once);
@@ -214,7 +225,7 @@ impl<B: Summed> Kernel for Integers<'_, B> {
                         weights: unpacked,
                         groups: &groups[..unpacked.len()],
                         route: Route::new(runs.start, start, runs.end == end, panel * LANES),
-                        sums: &mut sums,
+                        kept,
                         upcoming: Upcoming::new(next, rows, runs.len()),
                     };
                     tiles.run::<B::Way>(isa, out);
@@ -369,7 +380,7 @@ struct Tiles<'a> {
     weights: &'a [Unpacked],
     groups: &'a [&'a [Groups]],
     route: Route,
-    sums: &'a mut Sums<PANELS>,
+    kept: &'a mut [RowSums<PANELS>],
     upcoming: Upcoming<'a, Line, PANELS>,
 }
 
@@ -417,7 +428,7 @@ impl Tiles<'_> {
         let groups = self.groups.first_chunk::<N>().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
-        let kept = self.sums[first..].first_chunk_mut::<R>().expect("a block's rows");
+        let kept = self.kept[first..].first_chunk_mut::<R>().expect("a block's rows");
         let mut sums = self.route.before(simd, kept, out);
         let runs = weights[0].runs;
         let next = self.upcoming.of_tile::<N>(first, R);

@@ -7,8 +7,8 @@ use super::matrix::{Panels, with_panels_of_each};
 use super::{Activations, Matrix, brain_floats, chains, integers};
 use crate::buffers::Buffers;
 use crate::ops::silu_multiply;
-use crate::simd::math::silu;
-use crate::simd::slices::{inlined, zip_in_place};
+use crate::simd::math;
+use crate::simd::slices::{AT_ONCE, inlined, zip_in_place};
 use crate::simd::{Isa, LANES, dispatch};
 use crate::threads::{join, share_runs};
 use crate::tuning::Knob;
@@ -263,7 +263,7 @@ impl<'a> Call<'a> {
         if let Some(bias) = self.bias {
             let bias = &bias[first_panel * LANES..];
             dispatch!(self.isa, simd => for row in out {
-                zip_in_place(simd, row, &bias[..row.len()], inlined!(|y, bias| y + bias));
+                zip_in_place(simd, row, &bias[..row.len()], inlined!(|[y], [bias]| [y + bias]));
             });
         }
     }
@@ -287,7 +287,7 @@ impl<'a> Call<'a> {
                 gate.run(self.isa, first_panel, &mut gates);
                 up.run(self.isa, first_panel, &mut ups);
                 dispatch!(self.isa, simd => for (gate, up) in gates.iter_mut().zip(&ups) {
-                    zip_in_place(simd, gate, up, inlined!(|gate, up| silu(simd, gate) * up));
+                    zip_in_place(simd, gate, up, inlined!(|gate: [_; AT_ONCE], up| math::silu_multiply(simd, gate, up)));
                 });
             });
         }

@@ -2,19 +2,19 @@
 //!
 //! Rows of an output are far apart. So sums of a block's rows are kept close together until the last cut.
 
-use super::multiply::BLOCK_ROWS;
 use super::tile::{add_rows, each_of_tile, read_tile, write_tile};
+use crate::buffers::Buffers;
 use crate::simd::{LANES, Lanes, Simd};
 
 /// The kept sums of a row: of `N` panels, those of the widest tile.
 pub type RowSums<const N: usize> = [[f32; LANES]; N];
 
-/// Those of a block.
-pub type Sums<const N: usize> = [RowSums<N>; BLOCK_ROWS];
+/// Those of tasks.
+pub static KEPT: Buffers<[f32; LANES]> = Buffers::new();
 
-/// Nothing kept.
-pub const fn cleared<const N: usize>() -> Sums<N> {
-    [[[0.0; LANES]; N]; BLOCK_ROWS]
+/// Calls `work` with room for those of so many rows, in which anything may be.
+pub fn keep<const N: usize>(rows: usize, work: impl FnOnce(&mut [RowSums<N>])) {
+    KEPT.with(rows * N, [0.0; LANES], |kept| work(kept.as_chunks_mut().0));
 }
 
 /// Where the sums of a tile come from.

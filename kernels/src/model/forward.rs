@@ -9,7 +9,7 @@ use crate::Isa;
 use crate::fault;
 use crate::format;
 use crate::linear::{Activations, Matrix};
-use crate::ops::{CacheElement, add, embedding, linear, rms_norm};
+use crate::ops::{CacheElement, add, add_rms_norm, embedding, linear, rms_norm};
 use crate::threads::enter;
 
 /// A model: its shape and its packed weights. Immutable; what it remembers of a sequence is a [`State`].
@@ -280,25 +280,31 @@ impl Model {
             }));
             fault!(PositionsRestart => buffers.block.rope.fill(pieces.iter().flat_map(|piece| 0..piece.rows)));
         }
-        for (index, layer) in self.layers.iter().enumerate() {
-            self.layer(isa, index, layer, sequences, pieces, rows, buffers);
+        if let Some(layer) = self.layers.first() {
+            let elements = rows * width;
+            let Buffers { hidden, normed, .. } = &mut *buffers;
+            let (hidden, normed) = (&hidden[..elements], &mut normed[..elements]);
+            rms_norm(isa, hidden, &layer.operator_norm, self.config.norm_epsilon, normed);
+        }
+        for index in 0..self.layers.len() {
+            self.layer(isa, index, sequences, pieces, rows, buffers);
         }
         for piece in pieces {
             sequences[piece.sequence].state.advance(piece.rows);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// Takes `rows` rows, normed for this layer, through it, and norms them for the next.
     fn layer(
         &self,
         isa: Isa,
         index: usize,
-        layer: &Layer,
         sequences: &mut [Sequence],
         pieces: &[Piece],
         rows: usize,
         buffers: &mut Buffers,
     ) {
+        let layer = &self.layers[index];
         let elements = rows * self.config.hidden_size;
         let epsilon = self.config.norm_epsilon;
         let Buffers { hidden, normed, output, block, .. } = buffers;
@@ -306,7 +312,6 @@ impl Model {
         let normed = &mut normed[..elements];
         let output = &mut output[..elements];
 
-        rms_norm(isa, hidden, &layer.operator_norm, epsilon, normed);
         layer.mixer.project_in(isa, normed, block);
         let mut first = 0;
         for piece in pieces {
@@ -318,8 +323,7 @@ impl Model {
 
         match self.config.description {
             Description::Lfm2 => {
-                add(isa, hidden, output);
-                rms_norm(isa, hidden, &layer.ffn_norm, epsilon, normed);
+                add_rms_norm(isa, hidden, output, &layer.ffn_norm, epsilon, normed);
             }
             // Parallel residuals: the feed-forward sees what the mixer saw.
             Description::Issue22287 { .. } => {
@@ -328,8 +332,11 @@ impl Model {
             }
         }
         layer.feed_forward.forward(isa, normed, block, output);
-        add(isa, hidden, output);
         fault!(ResidualTwice => add(isa, hidden, output));
+        match self.layers.get(index + 1) {
+            Some(next) => add_rms_norm(isa, hidden, output, &next.operator_norm, epsilon, normed),
+            None => add(isa, hidden, output),
+        }
     }
 
     /// The logits of every row of a pass.

@@ -18,5 +18,5 @@ pub fn add_scaled(isa: Isa, x: &mut [f32], y: &[f32], scale: f32) {
 #[inline(always)]
 fn kernel<S: Simd>(simd: S, x: &mut [f32], y: &[f32], scale: f32) {
     let scale = simd.splat(scale);
-    zip_in_place(simd, x, y, inlined!(|x, y| y.mul_add(scale, x)));
+    zip_in_place(simd, x, y, inlined!(|[x], [y]| [y.mul_add(scale, x)]));
 }

@@ -1,3 +1,4 @@
+use std::array;
 use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
@@ -393,8 +394,10 @@ impl HeadRows {
             let of_segment = simd.load(&segment.maxima[i]);
             let of_total = simd.load(&total.maxima[i]);
             let maximum = of_segment.max(of_total);
-            exp_of_at_most_89(simd, of_segment - maximum).store(&mut factors[0][i]);
-            exp_of_at_most_89(simd, of_total - maximum).store(&mut factors[1][i]);
+            let [of_segment, of_total] =
+                exp_of_at_most_89(simd, [of_segment - maximum, of_total - maximum]);
+            of_segment.store(&mut factors[0][i]);
+            of_total.store(&mut factors[1][i]);
             maximum.store(&mut total.maxima[i]);
         }
         for r in first..self.count {
@@ -512,7 +515,7 @@ impl<E: InLines> Block<'_, E> {
         for i in first / LANES..self.rows.count.div_ceil(LANES) {
             let old = simd.load(&partials.maxima[i]);
             let new = simd.load(&largest[i]).max(old);
-            exp_of_at_most_89(simd, old - new).store(&mut factors[i]);
+            exp_of_at_most_89(simd, [old - new])[0].store(&mut factors[i]);
             new.store(&mut partials.maxima[i]);
         }
         let is_whole = self.rows.visible(first, self.key) == BLOCK;
@@ -520,12 +523,15 @@ impl<E: InLines> Block<'_, E> {
             let maximum = simd.splat(partials.maxima.as_flattened()[r]);
             let sum = simd.load(&partials.sums[r]) * simd.splat(factors.as_flattened()[r]);
             let scores = &mut scores[r];
-            // A loop of known length is unrolled.
             let sum = if is_whole {
                 soften(simd, scores, maximum, sum)
             } else {
                 let panels = self.rows.visible(r, self.key).div_ceil(LANES);
-                soften(simd, &mut scores[..panels], maximum, sum)
+                let mut sum = sum;
+                for scores in &mut scores[..panels] {
+                    sum = soften(simd, array::from_mut(scores), maximum, sum);
+                }
+                sum
             };
             sum.store(&mut partials.sums[r]);
         }
@@ -592,16 +598,20 @@ fn largest<S: Simd>(simd: S, scores: &[[f32; LANES]]) -> f32 {
 
 /// Turns scores into `exp(score - maximum)`; `sum` with these added.
 #[inline(always)]
-fn soften<S: Simd>(
+fn soften<S: Simd, const N: usize>(
     simd: S,
-    scores: &mut [[f32; LANES]],
+    scores: &mut [[f32; LANES]; N],
     maximum: S::Lanes,
     mut sum: S::Lanes,
 ) -> S::Lanes {
-    for scores in scores {
-        let probabilities = exp_of_at_most_89(simd, simd.load(scores) - maximum);
-        probabilities.store(scores);
-        sum = sum + probabilities;
+    let mut differences = [maximum; N];
+    for n in 0..N {
+        differences[n] = simd.load(&scores[n]) - maximum;
+    }
+    let probabilities = exp_of_at_most_89(simd, differences);
+    for n in 0..N {
+        probabilities[n].store(&mut scores[n]);
+        sum = sum + probabilities[n];
     }
     sum
 }

@@ -1,4 +1,5 @@
 use crate::linear::Matrix;
+use crate::threads::{rows_worth_sharing, split_rows};
 
 /// Copies the rows of `table` that `tokens` name to the rows of `out`, widened exactly: `out[t] = table[tokens[t]]`.
 ///
@@ -12,7 +13,9 @@ use crate::linear::Matrix;
 pub fn embedding(table: &Matrix, tokens: &[u32], out: &mut [f32]) {
     let length = table.inputs();
     assert_eq!(out.len(), tokens.len() * length, "embedding: out has the wrong length");
-    for (out, &token) in out.chunks_exact_mut(length).zip(tokens) {
-        table.copy_row(token as usize, out);
-    }
+    split_rows(out, length, rows_worth_sharing(length), &|first, out| {
+        for (out, &token) in out.chunks_exact_mut(length).zip(&tokens[first..]) {
+            table.copy_row(token as usize, out);
+        }
+    });
 }

@@ -4,7 +4,7 @@ use super::attention::BLOCK;
 use crate::aligned::Aligned;
 use crate::fault;
 use crate::simd::{Element, LANES};
-use crate::threads::split_rows;
+use crate::threads::{rows_worth_sharing, split_rows};
 
 /// In what a cache stores keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,13 +128,15 @@ impl KeyValueCache {
         assert!(self.length + rows <= self.capacity(), "cache: no room for {rows} more positions");
         let (first, head_dim, stride) = (self.length, self.head_dim, self.head_stride());
         with_elements!(&mut self.storage, elements => {
-            for (head, elements) in elements.chunks_exact_mut(stride).enumerate() {
-                for t in 0..rows {
-                    let from = t * row + head * head_dim;
-                    let (key, value) = (&keys[from..][..head_dim], &values[from..][..head_dim]);
-                    write(elements, head_dim, first + t, key, value);
+            split_rows(elements, stride, rows_worth_sharing(2 * rows * head_dim), &|head, elements| {
+                for (head, elements) in (head..).zip(elements.chunks_exact_mut(stride)) {
+                    for t in 0..rows {
+                        let from = t * row + head * head_dim;
+                        let (key, value) = (&keys[from..][..head_dim], &values[from..][..head_dim]);
+                        write(elements, head_dim, first + t, key, value);
+                    }
                 }
-            }
+            });
         });
         self.length += rows;
     }

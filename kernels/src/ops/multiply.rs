@@ -11,6 +11,6 @@ pub fn multiply(isa: Isa, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "multiply: x and y differ in length");
     split_rows(x, 1, rows_worth_sharing(1), &|first, x| {
         let y = &y[first..][..x.len()];
-        dispatch!(isa, simd => zip_in_place(simd, x, y, inlined!(|x, y| x * y)));
+        dispatch!(isa, simd => zip_in_place(simd, x, y, inlined!(|[x], [y]| [x * y])));
     });
 }

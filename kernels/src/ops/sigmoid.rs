@@ -1,5 +1,5 @@
 use crate::simd::math;
-use crate::simd::slices::{inlined, map_in_place};
+use crate::simd::slices::{AT_ONCE, inlined, map_in_place};
 use crate::simd::{Isa, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
 
@@ -11,6 +11,6 @@ use crate::threads::{rows_worth_sharing, split_rows};
 /// `lfm2_harness::oracle::unary`. Measured at every `f32` (`lfm2 check --exhaustive`) it is 1.499, 2.402 and 0.844.
 pub fn sigmoid(isa: Isa, x: &mut [f32]) {
     split_rows(x, 1, rows_worth_sharing(1), &|_, x| {
-        dispatch!(isa, simd => map_in_place(simd, x, inlined!(|x| math::sigmoid(simd, x))));
+        dispatch!(isa, simd => map_in_place(simd, x, inlined!(|x: [_; AT_ONCE]| math::sigmoid(simd, x))));
     });
 }

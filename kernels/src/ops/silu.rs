@@ -1,5 +1,5 @@
 use crate::simd::math;
-use crate::simd::slices::{inlined, map_in_place};
+use crate::simd::slices::{AT_ONCE, inlined, map_in_place};
 use crate::simd::{Isa, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
 
@@ -15,6 +15,6 @@ use crate::threads::{rows_worth_sharing, split_rows};
 /// Source: Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units" (2018).
 pub fn silu(isa: Isa, x: &mut [f32]) {
     split_rows(x, 1, rows_worth_sharing(1), &|_, x| {
-        dispatch!(isa, simd => map_in_place(simd, x, inlined!(|x| math::silu(simd, x))));
+        dispatch!(isa, simd => map_in_place(simd, x, inlined!(|x: [_; AT_ONCE]| math::silu(simd, x))));
     });
 }

@@ -1,5 +1,5 @@
-use crate::simd::math::silu;
-use crate::simd::slices::{inlined, zip_in_place};
+use crate::simd::math;
+use crate::simd::slices::{AT_ONCE, inlined, zip_in_place};
 use crate::simd::{Isa, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
 
@@ -14,6 +14,6 @@ pub fn silu_multiply(isa: Isa, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "silu_multiply: gate and up differ in length");
     split_rows(gate, 1, rows_worth_sharing(1), &|first, gate| {
         let up = &up[first..][..gate.len()];
-        dispatch!(isa, simd => zip_in_place(simd, gate, up, inlined!(|gate, up| silu(simd, gate) * up)));
+        dispatch!(isa, simd => zip_in_place(simd, gate, up, inlined!(|gate: [_; AT_ONCE], up| math::silu_multiply(simd, gate, up))));
     });
 }

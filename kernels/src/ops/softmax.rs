@@ -1,5 +1,5 @@
 use crate::simd::math::exp;
-use crate::simd::slices::{fold, inlined, map_in_place};
+use crate::simd::slices::{AT_ONCE, fold, inlined, map_in_place};
 use crate::simd::{Isa, Lanes, Simd, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
 
@@ -36,9 +36,18 @@ fn kernel<S: Simd>(simd: S, x: &mut [f32], length: usize) {
             inlined!(|a, b| a.max(b)),
         );
         let largest = simd.splat(largest.largest());
-        map_in_place(simd, x, inlined!(|x| exp(simd, x - largest)));
+        map_in_place(
+            simd,
+            x,
+            inlined!(|mut x: [_; AT_ONCE]| {
+                for n in 0..AT_ONCE {
+                    x[n] = x[n] - largest;
+                }
+                exp(simd, x)
+            }),
+        );
         let sum = fold(simd, x, 0.0, inlined!(|sum, x| sum + x), inlined!(|a, b| a + b));
         let sum = simd.splat(sum.sum());
-        map_in_place(simd, x, inlined!(|x| x / sum));
+        map_in_place(simd, x, inlined!(|[x]| [x / sum]));
     }
 }

@@ -14,43 +14,92 @@ const COEFFICIENTS: [f32; 8] =
 /// `x = n ln 2 + r` with integral `n`, `|r| <= ln 2 / 2`; a polynomial of degree 7 (Cephes `expf`) gives `e^r`, which is
 /// scaled by `2^n` in one rounding. Results below the normal range are subnormal, then 0 (so `exp(-infinity)` is +0), above
 /// it infinite; NaN stays NaN.
+///
+/// Of `N` at once, as all functions here, each operation of all before the next: it waits for the one before, and a core looks no further
+/// ahead than a few functions are long.
 #[inline(always)]
-pub fn exp<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
+pub fn exp<S: Simd, const N: usize>(simd: S, mut x: [S::Lanes; N]) -> [S::Lanes; N] {
     // Beyond this limit the result is infinite; the order of operands lets NaN pass.
-    exp_of_at_most_89(simd, simd.splat(89.0).min(x))
+    for n in 0..N {
+        x[n] = simd.splat(89.0).min(x[n]);
+    }
+    exp_of_at_most_89(simd, x)
 }
 
 /// As [`exp`], one operation faster, for lanes that are at most 89.
 #[inline(always)]
-pub fn exp_of_at_most_89<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
+pub fn exp_of_at_most_89<S: Simd, const N: usize>(simd: S, mut x: [S::Lanes; N]) -> [S::Lanes; N] {
     /// Adding 1.5 * 2^23 leaves no fraction bits: the sum is rounded to an integer.
     const ROUND: f32 = 12_582_912.0;
 
     // Beyond this limit the result is 0; the order of operands lets NaN pass.
-    let x = simd.splat(-105.0).max(x);
-    let round = simd.splat(ROUND);
-    let power = x.mul_add(simd.splat(std::f32::consts::LOG2_E), round) - round;
-    let r = power.mul_add(simd.splat(-LN_2[0]), x);
-    let r = power.mul_add(simd.splat(-LN_2[1]), r);
-    let mut p = simd.splat(COEFFICIENTS[0]);
-    for i in 1..COEFFICIENTS.len() {
-        p = p.mul_add(r, simd.splat(COEFFICIENTS[i]));
+    for n in 0..N {
+        x[n] = simd.splat(-105.0).max(x[n]);
     }
-    p.scale_by_power(power)
+    let round = simd.splat(ROUND);
+    let mut power = x;
+    for n in 0..N {
+        power[n] = x[n].mul_add(simd.splat(std::f32::consts::LOG2_E), round);
+    }
+    for n in 0..N {
+        power[n] = power[n] - round;
+    }
+    let mut r = x;
+    for part in LN_2 {
+        for n in 0..N {
+            r[n] = power[n].mul_add(simd.splat(-part), r[n]);
+        }
+    }
+    let mut p = [simd.splat(COEFFICIENTS[0]); N];
+    for i in 1..COEFFICIENTS.len() {
+        for n in 0..N {
+            p[n] = p[n].mul_add(r[n], simd.splat(COEFFICIENTS[i]));
+        }
+    }
+    for n in 0..N {
+        p[n] = p[n].scale_by_power(power[n]);
+    }
+    p
 }
 
 /// `1 / (1 + e^-x)`, from `e^-|x|` so that nothing overflows.
 #[inline(always)]
-pub fn sigmoid<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
+pub fn sigmoid<S: Simd, const N: usize>(simd: S, x: [S::Lanes; N]) -> [S::Lanes; N] {
     let one = simd.splat(1.0);
-    let e = exp(simd, simd.splat(0.0) - x.abs());
-    x.select_negative(e, one) / (one + e)
+    let mut e = x;
+    for n in 0..N {
+        e[n] = simd.splat(0.0) - x[n].abs();
+    }
+    e = exp(simd, e);
+    let mut sigmoid = x;
+    for n in 0..N {
+        sigmoid[n] = x[n].select_negative(e[n], one) / (one + e[n]);
+    }
+    sigmoid
 }
 
 /// `x / (1 + e^-x)`.
 #[inline(always)]
-pub fn silu<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
-    x * sigmoid(simd, x)
+pub fn silu<S: Simd, const N: usize>(simd: S, mut x: [S::Lanes; N]) -> [S::Lanes; N] {
+    let sigmoid = sigmoid(simd, x);
+    for n in 0..N {
+        x[n] = x[n] * sigmoid[n];
+    }
+    x
+}
+
+/// `silu(gate) * up`.
+#[inline(always)]
+pub fn silu_multiply<S: Simd, const N: usize>(
+    simd: S,
+    gate: [S::Lanes; N],
+    up: [S::Lanes; N],
+) -> [S::Lanes; N] {
+    let mut product = silu(simd, gate);
+    for n in 0..N {
+        product[n] = product[n] * up[n];
+    }
+    product
 }
 
 #[cfg(test)]
@@ -59,7 +108,7 @@ mod tests {
     use crate::simd::{Isa, LANES, dispatch};
 
     fn exp_of(isa: Isa, x: &[f32; LANES]) -> [f32; LANES] {
-        dispatch!(isa, simd => exp(simd, simd.load(x)).to_array())
+        dispatch!(isa, simd => exp(simd, [simd.load(x)])[0].to_array())
     }
 
     /// Every 4099th bit pattern of a float, which is prime to the lanes and to the exponent's period.

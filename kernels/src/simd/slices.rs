@@ -66,34 +66,83 @@ pub fn write<L: Lanes>(lanes: L, to: &mut [f32]) {
     }
 }
 
-/// Replaces each element of `x` by `f` of it.
+/// Sixteen lanes at a time that long chains of operations take: see [`exp`](super::math::exp).
+pub const AT_ONCE: usize = 4;
+
+/// Replaces each element of `x` by `f` of it, `N` times sixteen at a time.
 #[inline(always)]
-pub fn map_in_place<S: Simd>(simd: S, x: &mut [f32], f: impl Fn(S::Lanes) -> S::Lanes) {
-    let (chunks, tail) = x.as_chunks_mut();
-    for chunk in chunks {
-        f(simd.load(chunk)).store(chunk);
+pub fn map_in_place<S: Simd, const N: usize>(
+    simd: S,
+    x: &mut [f32],
+    f: impl Fn([S::Lanes; N]) -> [S::Lanes; N],
+) {
+    let (blocks, tail) = split(x);
+    for block in blocks {
+        store_each(f(load_each(simd, block)), block);
     }
     if !tail.is_empty() {
-        f(simd.load_partial(tail, 0.0)).store_partial(tail);
+        write_each(f(read_each(simd, tail)), tail);
     }
 }
 
-/// Replaces each element of `x` by `f` of it and its partner in `y`.
+/// Replaces each element of `x` by `f` of it and its partner in `y`, `N` times sixteen at a time.
 #[inline(always)]
-pub fn zip_in_place<S: Simd>(
+pub fn zip_in_place<S: Simd, const N: usize>(
     simd: S,
     x: &mut [f32],
     y: &[f32],
-    f: impl Fn(S::Lanes, S::Lanes) -> S::Lanes,
+    f: impl Fn([S::Lanes; N], [S::Lanes; N]) -> [S::Lanes; N],
 ) {
-    let (chunks, tail) = x.as_chunks_mut();
-    let (y_chunks, y_tail) = y.as_chunks();
-    for (chunk, y) in chunks.iter_mut().zip(y_chunks) {
-        f(simd.load(chunk), simd.load(y)).store(chunk);
+    let (blocks, tail) = split(x);
+    let (y_blocks, _) = y.as_chunks().0.as_chunks();
+    for (block, y) in blocks.iter_mut().zip(y_blocks) {
+        store_each(f(load_each(simd, block), load_each(simd, y)), block);
     }
     if !tail.is_empty() {
-        let (x, y) = (simd.load_partial(tail, 0.0), simd.load_partial(y_tail, 0.0));
-        f(x, y).store_partial(tail);
+        let y_tail = &y[y.len() - tail.len()..];
+        write_each(f(read_each(simd, tail), read_each(simd, y_tail)), tail);
+    }
+}
+
+/// Blocks of `N` times sixteen elements, and what is left.
+#[inline(always)]
+fn split<const N: usize>(x: &mut [f32]) -> (&mut [[[f32; LANES]; N]], &mut [f32]) {
+    let (blocks, tail) = x.split_at_mut(x.len() / (N * LANES) * (N * LANES));
+    (blocks.as_chunks_mut().0.as_chunks_mut().0, tail)
+}
+
+#[inline(always)]
+fn load_each<S: Simd, const N: usize>(simd: S, from: &[[f32; LANES]; N]) -> [S::Lanes; N] {
+    let mut lanes = [simd.splat(0.0); N];
+    for n in 0..N {
+        lanes[n] = simd.load(&from[n]);
+    }
+    lanes
+}
+
+#[inline(always)]
+fn store_each<L: Lanes, const N: usize>(lanes: [L; N], to: &mut [[f32; LANES]; N]) {
+    for n in 0..N {
+        lanes[n].store(&mut to[n]);
+    }
+}
+
+/// The elements of `from`, which are fewer; the missing lanes hold 0.
+#[inline(always)]
+fn read_each<S: Simd, const N: usize>(simd: S, from: &[f32]) -> [S::Lanes; N] {
+    let mut lanes = [simd.splat(0.0); N];
+    for n in 0..N {
+        lanes[n] = read(simd, &from[from.len().min(n * LANES)..]);
+    }
+    lanes
+}
+
+/// As many elements as `to` has, which are fewer.
+#[inline(always)]
+fn write_each<L: Lanes, const N: usize>(lanes: [L; N], to: &mut [f32]) {
+    let length = to.len();
+    for n in 0..N {
+        write(lanes[n], &mut to[length.min(n * LANES)..]);
     }
 }
 

@@ -284,7 +284,7 @@ impl Pairs<'_> {
                 for line in (0..PAIR_BYTES).step_by(CACHE_LINE) {
                     simd.prefetch(strips, pair * PAIR_BYTES + ahead + line);
                 }
-                chain(dots, pair..pair + 1, row, panels, inlined!(|_| ()), &mut sums);
+                sums = chain(dots, pair..pair + 1, row, panels, inlined!(|_| ()), sums);
             }
             for n in 0..N {
                 totals[n] = if cut == 0 { sums[0][n] } else { totals[n] + sums[0][n] };
@@ -391,22 +391,21 @@ impl Tiles<'_> {
         let next = upcoming.of_tile::<1>(first, R);
         let kept = self.kept[first..].first_chunk_mut::<R>().expect("a block's rows");
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
-        let mut sums = [[simd.splat(0.0); N]; R];
-        chain(
+        let sums = chain(
             dots,
             0..pairs,
             rows,
             panels,
             inlined!(|pair| next.ask::<_, LINES>(simd, pair)),
-            &mut sums,
+            [[simd.splat(0.0); N]; R],
         );
-        self.route.add(simd, kept, out, &mut sums);
+        let sums = self.route.add(simd, kept, out, sums);
         self.route.put(&sums, kept, out);
         R
     }
 }
 
-/// Continues the chains in `sums` over some pairs of inputs, and does something `with` each.
+/// Continues the chains `sums` over some pairs of inputs, and does something `with` each.
 #[inline(always)]
 fn chain<D: BrainDots, const N: usize, const R: usize>(
     dots: D,
@@ -414,14 +413,13 @@ fn chain<D: BrainDots, const N: usize, const R: usize>(
     rows: &[RowCut; R],
     panels: [Panel<bf16>; N],
     with: impl Fn(usize),
-    sums: &mut [[LanesOf<D>; N]; R],
-) {
+    mut sums: [[LanesOf<D>; N]; R],
+) -> [[LanesOf<D>; N]; R] {
     let simd = dots.simd();
     assert!(pairs.end <= WORDS);
     for n in 0..N {
         assert!(pairs.end <= panels[n].pairs());
     }
-    let mut local = *sums;
     for pair in pairs {
         with(pair);
         let mut weights = [simd.splat_words(0); N];
@@ -431,11 +429,11 @@ fn chain<D: BrainDots, const N: usize, const R: usize>(
         for r in 0..R {
             let activations = simd.splat_words(rows[r][pair]);
             for n in 0..N {
-                local[r][n] = dots.add_products(local[r][n], weights[n], activations);
+                sums[r][n] = dots.add_products(sums[r][n], weights[n], activations);
             }
         }
     }
-    *sums = local;
+    sums
 }
 
 #[cfg(test)]

@@ -393,7 +393,7 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
                     prefetch(simd, weights[n], first..first + step, strips, ahead);
                 }
             }
-            chain(simd, 0..depth, SideBySide(row), panels, &mut sums);
+            sums = chain(simd, 0..depth, SideBySide(row), panels, sums);
         }
         for n in 0..N {
             totals[n] = if is_first && start == 0 { sums[0][n] } else { totals[n] + sums[0][n] };
@@ -538,11 +538,11 @@ impl<P: Panels> Tiles<'_, P> {
             let packed = &self.rows[first..];
             with_height!(height, R => {
                 let rows = OneByOne(packed.first_chunk::<R>().expect("the tile's rows were copied"));
-                let mut sums = [[simd.splat(0.0); N]; R];
-                chain(simd, 0..self.depth, rows, columns, &mut sums);
+                let zero = [[simd.splat(0.0); N]; R];
+                let sums = chain(simd, 0..self.depth, rows, columns, zero);
                 let kept = kept[first..].first_chunk_mut().expect("the tile's rows");
                 let out = out[first..].first_chunk_mut().expect("the tile's rows");
-                route.add(simd, kept, out, &mut sums);
+                let sums = route.add(simd, kept, out, sums);
                 route.put(&sums, kept, out);
             });
             first += height;

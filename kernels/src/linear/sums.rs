@@ -2,7 +2,7 @@
 //!
 //! Rows of an output are far apart. So sums of a block's rows are kept close together until the last cut.
 
-use super::tile::{add_rows, each_of_tile, read_tile, write_tile};
+use super::tile::{each_of_tile, read_tile, write_tile};
 use crate::buffers::Buffers;
 use crate::simd::{LANES, Lanes, Simd};
 
@@ -77,17 +77,13 @@ impl Route {
         simd: S,
         kept: &[RowSums<K>; R],
         out: &[&mut [f32]; R],
-        sums: &mut [[S::Lanes; N]; R],
-    ) {
-        match self.begin {
-            Begin::Zero => (),
-            Begin::Out => add_rows(simd, out, self.column, sums),
-            Begin::Kept => {
-                each_of_tile!([r; R], [n; N] => {
-                    sums[r][n] = simd.load(&kept[r][n]) + sums[r][n];
-                });
-            }
+        mut sums: [[S::Lanes; N]; R],
+    ) -> [[S::Lanes; N]; R] {
+        if !matches!(self.begin, Begin::Zero) {
+            let before: [[S::Lanes; N]; R] = self.before(simd, kept, out);
+            each_of_tile!([r; R], [n; N] => sums[r][n] = before[r][n] + sums[r][n]);
         }
+        sums
     }
 
     /// Puts sums where they go.

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::elements::{PAIR, Panel, Weight};
 use crate::aligned::CACHE_LINE;
-use crate::simd::slices::{inlined, read, write};
+use crate::simd::slices::inlined;
 use crate::simd::{Element, LANES, Lanes, Simd};
 
 /// The left side of a tile: `R` rows, of which element `k` is multiplied by line `k` of each panel.
@@ -213,38 +213,12 @@ pub fn read_tile<S: Simd, const R: usize, const N: usize>(
     let mut tile = [[simd.splat(0.0); N]; R];
     if is_whole::<R, N>(rows, column) {
         each_of_tile!([r; R], [n; N] => tile[r][n] = simd.load(&lines::<N>(rows[r], column)[n]));
-        return tile;
+    } else {
+        let mut copy = [[[0.0; LANES]; N]; R];
+        copy_from_rows(rows, column, N * LANES, copy.as_flattened_mut().as_flattened_mut());
+        each_of_tile!([r; R], [n; N] => tile[r][n] = simd.load(&copy[r][n]));
     }
-    let mut partial = tile;
-    for r in 0..R {
-        for n in 0..N {
-            partial[r][n] = read(simd, &rows[r][column + n * LANES..]);
-        }
-    }
-    partial
-}
-
-/// Adds `tile` to what rows hold from `column` on: `rows + tile`, which is the tile then.
-#[inline(always)]
-pub fn add_rows<S: Simd, const R: usize, const N: usize>(
-    simd: S,
-    rows: &[&mut [f32]; R],
-    column: usize,
-    tile: &mut [[S::Lanes; N]; R],
-) {
-    if is_whole::<R, N>(rows, column) {
-        each_of_tile!([r; R], [n; N] => {
-            tile[r][n] = simd.load(&lines::<N>(rows[r], column)[n]) + tile[r][n];
-        });
-        return;
-    }
-    let mut sums = *tile;
-    for r in 0..R {
-        for n in 0..N {
-            sums[r][n] = read(simd, &rows[r][column + n * LANES..]) + sums[r][n];
-        }
-    }
-    *tile = sums;
+    tile
 }
 
 /// Writes `tile` to rows from `column` on, as far as they go.
@@ -259,13 +233,28 @@ pub fn write_tile<L: Lanes, const R: usize, const N: usize>(
             let lines = rows[r][column..].as_chunks_mut().0;
             tile[r][n].store(&mut lines.first_chunk_mut::<N>().expect("a whole tile")[n]);
         });
-        return;
+    } else {
+        let mut copy = [[[0.0; LANES]; N]; R];
+        each_of_tile!([r; R], [n; N] => tile[r][n].store(&mut copy[r][n]));
+        copy_to_rows(copy.as_flattened().as_flattened(), N * LANES, rows, column);
     }
-    let partial = *tile;
-    for r in 0..R {
-        for n in 0..N {
-            write(partial[r][n], &mut rows[r][column + n * LANES..]);
-        }
+}
+
+/// Copies `width` columns of rows to `tile`, or as many as there are. Not inlined, so that there is not one for each size of a tile.
+#[inline(never)]
+fn copy_from_rows(rows: &[&mut [f32]], column: usize, width: usize, tile: &mut [f32]) {
+    for (row, tile) in rows.iter().zip(tile.chunks_exact_mut(width)) {
+        let count = width.min(row.len() - column);
+        tile[..count].copy_from_slice(&row[column..][..count]);
+    }
+}
+
+/// The other way round.
+#[inline(never)]
+fn copy_to_rows(tile: &[f32], width: usize, rows: &mut [&mut [f32]], column: usize) {
+    for (tile, row) in tile.chunks_exact(width).zip(rows) {
+        let count = width.min(row.len() - column);
+        row[column..][..count].copy_from_slice(&tile[..count]);
     }
 }
 
@@ -280,7 +269,7 @@ fn is_whole<const R: usize, const N: usize>(rows: &[&mut [f32]; R], column: usiz
     rows[0].len() >= column + N * LANES
 }
 
-/// Continues the chains in `sums` over some elements, of which the first has an even number: `sums[r][n] = fma(rows[k][r], columns[n][k],
+/// Continues the chains `sums` over some elements, of which the first has an even number: `sums[r][n] = fma(rows[k][r], columns[n][k],
 /// sums[r][n])` for each `k` in order.
 #[inline(always)]
 pub fn chain<S: Simd, const R: usize, const N: usize>(
@@ -288,22 +277,21 @@ pub fn chain<S: Simd, const R: usize, const N: usize>(
     elements: Range<usize>,
     rows: impl Rows<R>,
     columns: impl Columns<N>,
-    sums: &mut [[S::Lanes; N]; R],
-) {
+    mut sums: [[S::Lanes; N]; R],
+) -> [[S::Lanes; N]; R] {
     let pairs = elements.start / PAIR..elements.end / PAIR;
     assert!(rows.pairs() >= pairs.end && columns.pairs() >= pairs.end);
-    let mut local = *sums;
     for pair in pairs {
         for which in 0..PAIR {
             let lines = columns.of_pair(simd, pair, which);
-            add_products(simd, inlined!(|r| rows.of_pair(pair, which, r)), lines, &mut local);
+            add_products(simd, inlined!(|r| rows.of_pair(pair, which, r)), lines, &mut sums);
         }
     }
     if !elements.end.is_multiple_of(PAIR) {
         let k = elements.end - 1;
-        add_products(simd, inlined!(|r| rows.element(k, r)), columns.line(simd, k), &mut local);
+        add_products(simd, inlined!(|r| rows.element(k, r)), columns.line(simd, k), &mut sums);
     }
-    *sums = local;
+    sums
 }
 
 /// One link of every chain: the elements of the rows times a line of each panel.

@@ -665,8 +665,8 @@ fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
     for n in 0..N {
         panels[n] = &keys[(first + n) * head_dim..][..head_dim];
     }
-    let mut sums = [[simd.splat(0.0); N]; R];
-    chain(simd, 0..head_dim, queries, Lines { panels, ahead }, &mut sums);
+    let zero = [[simd.splat(0.0); N]; R];
+    let sums = chain(simd, 0..head_dim, queries, Lines { panels, ahead }, zero);
     for r in 0..R {
         let scores = &mut scores[r][first..][..N];
         for n in 0..N {
@@ -736,7 +736,7 @@ impl<const R: usize> ValueTile<'_, R> {
         // Rows come in order of position, so the first sees the fewest.
         let (fewest, most) = (self.visible[0], self.visible[R - 1]);
         let lines = Lines { panels, ahead: self.ahead };
-        chain(simd, 0..fewest, self.probabilities, lines, &mut tile);
+        tile = chain(simd, 0..fewest, self.probabilities, lines, tile);
         for k in fewest..most {
             let lines = lines.line(simd, k);
             for r in 0..R {

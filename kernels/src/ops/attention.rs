@@ -4,7 +4,7 @@ use std::ops::Range;
 use super::key_value_cache::{KeyValueCache, with_elements};
 use crate::buffers::Buffers;
 use crate::fault;
-use crate::linear::tile::{Columns, InLines, Lines, chain};
+use crate::linear::tile::{Columns, InLines, Lines, OneByOne, chain};
 use crate::simd::math::exp_of_at_most_89;
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 use crate::threads::{join, split_rows};
@@ -229,19 +229,22 @@ impl Partials {
     }
 }
 
+/// A row, of which the first `head_dim` elements count.
+type Query = [f32; MAX_HEAD_DIM];
+
 /// What is kept of a band of rows from block to block.
 #[derive(Clone)]
 #[repr(align(64))]
 pub(crate) struct Band {
-    /// Scaled queries, `[rows][head_dim]`.
-    queries: [[f32; LANES]; BAND * MAX_HEAD_DIM / LANES],
+    /// Scaled queries: at places that are known when this is compiled, so that a tile needs one register to find its rows.
+    queries: [Query; BAND],
     total: Partials,
     segment: Partials,
 }
 
 impl Band {
     const EMPTY: Self = Self {
-        queries: [[0.0; LANES]; BAND * MAX_HEAD_DIM / LANES],
+        queries: [[0.0; MAX_HEAD_DIM]; BAND],
         total: Partials::EMPTY,
         segment: Partials::EMPTY,
     };
@@ -373,11 +376,11 @@ impl HeadRows {
 
     /// Multiplies the queries by `1 / sqrt(head_dim)`.
     #[inline(always)]
-    fn scale<S: Simd>(self, simd: S, query: &[f32], scaled: &mut [[f32; LANES]]) {
+    fn scale<S: Simd>(self, simd: S, query: &[f32], scaled: &mut [Query; BAND]) {
         let scale = simd.splat(1.0 / (self.head_dim as f32).sqrt());
         for r in 0..self.count {
             let (query, _) = query[self.start(r)..][..self.head_dim].as_chunks();
-            let scaled = &mut scaled[r * self.panels()..][..self.panels()];
+            let (scaled, _) = scaled[r].as_chunks_mut();
             for (query, scaled) in query.iter().zip(scaled) {
                 (simd.load(query) * scale).store(scaled);
             }
@@ -454,7 +457,7 @@ impl<E: InLines> Block<'_, E> {
     fn add_to<S: Simd>(
         self,
         simd: S,
-        queries: &[[f32; LANES]],
+        queries: &[Query; BAND],
         scores: &mut [Scores; BAND],
         partials: &mut Partials,
     ) {
@@ -462,7 +465,7 @@ impl<E: InLines> Block<'_, E> {
         if first >= self.rows.count {
             return;
         }
-        let largest = self.score(simd, first, queries.as_flattened(), scores);
+        let largest = self.score(simd, first, queries, scores);
         let factors = self.soften(simd, first, scores, &largest, partials);
         self.add_values(simd, first, scores, factors.as_flattened(), &mut partials.values);
     }
@@ -473,24 +476,22 @@ impl<E: InLines> Block<'_, E> {
         self,
         simd: S,
         first: usize,
-        queries: &[f32],
+        queries: &[Query; BAND],
         scores: &mut [Scores; BAND],
     ) -> OfRows {
         let head_dim = self.rows.head_dim;
         let mut largest = Partials::EMPTY.maxima;
         for first in (first..self.rows.count).step_by(TILE) {
             let height = TILE.min(self.rows.count - first);
-            let queries = &queries[first * head_dim..][..height * head_dim];
+            let queries = &queries[first..][..height];
             let scores = &mut scores[first..][..height];
             let largest = &mut largest.as_flattened_mut()[first..][..height];
             with_tile!(height, R => {
                 let visible = self.rows.visible_to_tile::<R>(first, self.key);
                 let scores = scores.first_chunk_mut::<R>().expect("the tile's rows");
-                let mut tile: [&[f32]; R] = [&[]; R];
-                for r in 0..R {
-                    tile[r] = &queries[r * head_dim..][..head_dim];
-                }
-                score_tile(simd, tile, self.keys, self.ahead, visible[R - 1].div_ceil(LANES), scores);
+                let queries = OneByOne(queries.first_chunk::<R>().expect("the tile's rows"));
+                let panels = visible[R - 1].div_ceil(LANES);
+                score_tile(simd, head_dim, queries, self.keys, self.ahead, panels, scores);
                 for r in 0..R {
                     largest[r] = mask(simd, &mut scores[r], visible[r]);
                 }
@@ -626,7 +627,8 @@ fn is_wide<S: Simd>() -> bool {
 #[inline(always)]
 fn score_tile<S: Simd, E: InLines, const R: usize>(
     simd: S,
-    queries: [&[f32]; R],
+    head_dim: usize,
+    queries: OneByOne<R, MAX_HEAD_DIM>,
     keys: &[[E; LANES]],
     ahead: usize,
     panels: usize,
@@ -635,18 +637,18 @@ fn score_tile<S: Simd, E: InLines, const R: usize>(
     let mut panel = 0;
     if is_wide::<S>() {
         while panel + 4 <= panels {
-            score_panels::<S, E, R, 4>(simd, queries, keys, ahead, panel, scores);
+            score_panels::<S, E, R, 4>(simd, head_dim, queries, keys, ahead, panel, scores);
             panel += 4;
         }
     }
     if is_wide::<S>() || R < 4 {
         while panel + 2 <= panels {
-            score_panels::<S, E, R, 2>(simd, queries, keys, ahead, panel, scores);
+            score_panels::<S, E, R, 2>(simd, head_dim, queries, keys, ahead, panel, scores);
             panel += 2;
         }
     }
     while panel < panels {
-        score_panels::<S, E, R, 1>(simd, queries, keys, ahead, panel, scores);
+        score_panels::<S, E, R, 1>(simd, head_dim, queries, keys, ahead, panel, scores);
         panel += 1;
     }
 }
@@ -654,13 +656,13 @@ fn score_tile<S: Simd, E: InLines, const R: usize>(
 #[inline(always)]
 fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
     simd: S,
-    queries: [&[f32]; R],
+    head_dim: usize,
+    queries: OneByOne<R, MAX_HEAD_DIM>,
     keys: &[[E; LANES]],
     ahead: usize,
     first: usize,
     scores: &mut [Scores; R],
 ) {
-    let head_dim = queries[0].len();
     let mut panels: [&[[E; LANES]]; N] = [&[]; N];
     for n in 0..N {
         panels[n] = &keys[(first + n) * head_dim..][..head_dim];

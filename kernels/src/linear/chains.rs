@@ -345,12 +345,14 @@ impl<P: Panels> Chains<'_, P> {
                 for (cut, packed) in cuts.clone().zip(packed.chunks_exact(rows)) {
                     let next = if cut.end < end { (first, cut.end) } else { (last, group) };
                     let weights = self.read(isa, first..last, cut.clone(), buffer);
+                    let mut next_memory: [&[P::Memory]; PANELS] = [&[]; PANELS];
+                    for (n, memory) in next_memory.iter_mut().enumerate() {
+                        *memory = self.weights.memory(next.0 + n, cut_from(next.1));
+                    }
                     let tiles = Tiles {
                         rows: packed,
-                        source: self.weights,
                         weights: &weights,
-                        next_panel: next.0,
-                        next_inputs: cut_from(next.1),
+                        next: next_memory,
                         depth: cut.len(),
                         route: Route::new(cut.start, group, cut.end == end, panel * LANES),
                     };
@@ -473,20 +475,19 @@ fn panels_at_once<P: Panels>(isa: Isa) -> usize {
     }
 }
 
-/// All rows times some panels between two cuts.
-struct Tiles<'a, P: Panels> {
+/// All rows times some panels between two cuts. What is read next, may be of another type than the weights: there is one for all formats that are
+/// widened to singles.
+struct Tiles<'a, E: Weight, M> {
     rows: &'a [[f32; STRIDE]],
-    source: &'a P,
-    weights: &'a [Panel<'a, P::Weight>],
-    /// What is read next.
-    next_panel: usize,
-    next_inputs: Range<usize>,
+    weights: &'a [Panel<'a, E>],
+    /// What the panels after these are read from.
+    next: [&'a [M]; PANELS],
     depth: usize,
     /// Where the sums of these panels come from and go to.
     route: Route,
 }
 
-impl<P: Panels> Tiles<'_, P> {
+impl<E: Weight, M: Copy> Tiles<'_, E, M> {
     fn run(&self, isa: Isa, kept: &mut [RowSums<PANELS>], out: &mut [&mut [f32]]) {
         // Each compiled by itself: together they would share registers.
         if out.len() < Knob::ManyRows.get() {
@@ -522,13 +523,14 @@ impl<P: Panels> Tiles<'_, P> {
     fn panels<S: Simd, const N: usize, const LINES: usize>(
         &self,
         simd: S,
-        weights: [Panel<P::Weight>; N],
+        weights: [Panel<E>; N],
         which: usize,
         kept: &mut [RowSums<PANELS>],
         out: &mut [&mut [f32]],
     ) {
         let out_rows = out.len();
-        let upcoming = Upcoming::new(self.next::<N>(which), out.len(), self.depth / PAIR);
+        let next = *self.next[which..].first_chunk::<N>().expect("the panels after these");
+        let upcoming = Upcoming::new(next, out.len(), self.depth / PAIR);
         let route = self.route.from(which * LANES);
         let mut first = 0;
         while first < out_rows {
@@ -547,16 +549,6 @@ impl<P: Panels> Tiles<'_, P> {
             });
             first += height;
         }
-    }
-
-    /// What `N` panels are read from next.
-    #[inline(always)]
-    fn next<const N: usize>(&self, which: usize) -> [&[P::Memory]; N] {
-        let mut memory: [&[P::Memory]; N] = [&[]; N];
-        for n in 0..N {
-            memory[n] = self.source.memory(self.next_panel + which + n, self.next_inputs.clone());
-        }
-        memory
     }
 }
 

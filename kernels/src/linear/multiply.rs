@@ -261,10 +261,7 @@ impl<'a> Call<'a> {
             _ => unreachable!("one kernel or two"),
         }
         if let Some(bias) = self.bias {
-            let bias = &bias[first_panel * LANES..];
-            dispatch!(self.isa, simd => for row in out {
-                zip_in_place(simd, row, &bias[..row.len()], inlined!(|[y], [bias]| [y + bias]));
-            });
+            add_to_rows(self.isa, out, &bias[first_panel * LANES..]);
         }
     }
 
@@ -286,12 +283,29 @@ impl<'a> Call<'a> {
                     out.iter_mut().map(|row| &mut row[columns.clone()]).collect();
                 gate.run(self.isa, first_panel, &mut gates);
                 up.run(self.isa, first_panel, &mut ups);
-                dispatch!(self.isa, simd => for (gate, up) in gates.iter_mut().zip(&ups) {
-                    zip_in_place(simd, gate, up, inlined!(|gate: [_; AT_ONCE], up| math::silu_multiply(simd, gate, up)));
-                });
+                silu_multiply_rows(self.isa, &mut gates, &ups);
             });
         }
     }
+}
+
+// Apart from the kernels, so that there is one of each.
+
+fn add_to_rows(isa: Isa, rows: &mut [&mut [f32]], bias: &[f32]) {
+    dispatch!(isa, simd => for row in rows {
+        zip_in_place(simd, row, &bias[..row.len()], inlined!(|[y], [bias]| [y + bias]));
+    });
+}
+
+fn silu_multiply_rows(isa: Isa, gates: &mut [&mut [f32]], ups: &[&mut [f32]]) {
+    dispatch!(isa, simd => for (gate, up) in gates.iter_mut().zip(ups) {
+        zip_in_place(
+            simd,
+            gate,
+            up,
+            inlined!(|gate: [_; AT_ONCE], up| math::silu_multiply(simd, gate, up)),
+        );
+    });
 }
 
 #[cfg(test)]

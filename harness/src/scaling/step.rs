@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::cut::{Cut, Tiling, half_of_panels};
-use lfm2_kernels::linear::{Matrix, tiling};
+use lfm2_kernels::linear::{Activations, Matrix, tiling};
 use lfm2_kernels::model::{Config, LayerKind, Scratch};
 use lfm2_kernels::ops::AttentionCut;
 use lfm2_kernels::simd::LANES;
@@ -144,12 +144,14 @@ impl Maker<'_> {
     fn pass(&mut self, call: Call, rows: Range<usize>) {
         let Config { hidden_size: width, feed_forward_width, head_dim, .. } = *self.config;
         let (count, layers) = (rows.len(), self.config.layers.len());
-        self.push("embedding", 1, alone((count * width) as f64 / self.rates.embedded));
+        let embedded = width as f64 / self.rates.embedded;
+        self.push("embedding", 1, self.split_rows(count, rows_worth_sharing(width), embedded));
         self.push("angles", 1, alone((count * head_dim / 2) as f64 / self.rates.angles));
 
-        // Each number is read and another one written; sums and products read two.
-        self.push("norm", 2 * layers, self.elements(count, width, 8));
-        self.push("residual", 2 * layers, self.elements(count * width, 1, 12));
+        // Each number is read and another one written; sums and products read two. A norm finds the sum near.
+        self.push("norm", 1, self.elements(count, width, 8));
+        self.push("residual and norm", 2 * layers - 1, self.elements(count, width, 16));
+        self.push("residual", 1, self.elements(count * width, 1, 12));
         let convolutions = self.config.count(LayerKind::Conv);
         self.push("in_proj", convolutions, self.linear(count, 3 * width, width));
         self.push("out_proj", layers, self.linear(count, width, width));
@@ -165,8 +167,11 @@ impl Maker<'_> {
             let begin = (sequence * call.tokens).max(rows.start);
             let own = begin..((sequence + 1) * call.tokens).min(rows.end);
             self.push("convolution", convolutions, self.elements(own.len(), width, 16));
-            let appended = (own.len() * 2 * keys) as f64 / self.rates.cached;
-            self.push("cache", attentions, alone(appended));
+            let of_head = 2 * own.len() * head_dim;
+            let appended = of_head as f64 / self.rates.cached;
+            let heads = self.config.key_value_heads;
+            let cache = self.split_rows(heads, rows_worth_sharing(of_head), appended);
+            self.push("cache", attentions, cache);
             let position = call.context + own.start % call.tokens;
             self.push("attention", attentions, self.attention(own.len(), position));
         }
@@ -226,15 +231,13 @@ impl Maker<'_> {
         let most = cut.panels_of_task(rows);
         let rate = self.rates.of(self.stored.activations);
         let waiting = if rows < MANY { self.rates.few_rows } else { 1.0 };
-        let copied = if self.is_prepared() { 0 } else { size_of::<f32>() };
         Work::halved(0..rows, &|rows| tiling.half_of_rows(rows), &|rows| {
-            let copying = (N * rows.len() * inputs * copied) as f64 / self.rates.prepare;
             let multiply =
                 Work::halved(0..panels, &|panels| half_of_panels(panels, most), &|panels| {
                     let elements = rows.len() * panels.len() * LANES;
                     let meeting = ((N - 1) * elements * SILU_BYTES) as f64 / self.rates.elements;
                     let operations = 2 * N * elements * inputs;
-                    let computing = operations as f64 / rate + copying + meeting;
+                    let computing = operations as f64 / rate + meeting;
                     let reading = waiting * (panels.len() * panel_bytes) as f64;
                     Work::Task(Task { computing, reading })
                 });
@@ -251,15 +254,10 @@ impl Maker<'_> {
         tiling(self.isa, &matrix)
     }
 
-    /// Whether activations become other numbers before all, and are not copied by each task.
-    fn is_prepared(&self) -> bool {
-        self.stored.activations != Default::default()
-    }
-
-    /// Activations of a block, quantised or rounded in pieces: of one row by one thread.
+    /// Activations of a block, quantised, rounded or copied in pieces: of one row by one thread, and not copied.
     fn prepare(&self, rows: usize, inputs: usize) -> Work {
         const PIECE: usize = 512;
-        if !self.is_prepared() {
+        if rows == 1 && self.stored.activations == Activations::F32 {
             return Work::InOrder(Vec::new());
         }
         let pieces = rows * inputs.div_ceil(PIECE);

@@ -210,15 +210,16 @@ impl Kernel for Pairs<'_> {
             [out] => {
                 dispatch_brain_dots!(isa, dots => self.one_row(dots, first_panel, out));
             }
-            out if rows < Knob::ManyRows.get() => keep(rows, |kept| {
-                dispatch_brain_dots!(isa, dots => {
-                    self.many_rows::<_, FEW_ROWS>(dots, first_panel, kept, out);
-                });
-            }),
             out => keep(rows, |kept| {
-                dispatch_brain_dots!(isa, dots => {
-                    self.many_rows::<_, MANY_ROWS>(dots, first_panel, kept, out);
-                });
+                if rows < Knob::ManyRows.get() {
+                    dispatch_brain_dots!(isa, dots => {
+                        self.many_rows::<_, FEW_ROWS>(dots, first_panel, kept, out);
+                    });
+                } else {
+                    dispatch_brain_dots!(isa, dots => {
+                        self.many_rows::<_, MANY_ROWS>(dots, first_panel, kept, out);
+                    });
+                }
             }),
         }
     }

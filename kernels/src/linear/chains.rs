@@ -258,7 +258,7 @@ impl<P: Panels> Kernel for Chains<'_, P> {
             dispatch!(isa, simd => self.one_row(simd, isa, first_panel, out, buffer));
             return;
         }
-        // Those of the panels that pass at once, or of one after another.
+        // Sums of the panels that pass at once, or of one after another.
         keep(out.len() * PANELS, |kept| self.many_rows(isa, first_panel, out, kept, buffer));
     }
 }

@@ -6,10 +6,8 @@ use super::cut::{Cut, Tiling, half_of_panels};
 use super::matrix::{Panels, with_panels_of_each};
 use super::{Activations, Matrix, brain_floats, chains, integers};
 use crate::buffers::Buffers;
-use crate::ops::silu_multiply;
-use crate::simd::math;
-use crate::simd::slices::{AT_ONCE, inlined, zip_in_place};
-use crate::simd::{Isa, LANES, dispatch};
+use crate::ops::{add, silu_multiply};
+use crate::simd::{Isa, LANES};
 use crate::threads::{join, share_runs};
 use crate::tuning::Knob;
 
@@ -261,7 +259,9 @@ impl<'a> Call<'a> {
             _ => unreachable!("one kernel or two"),
         }
         if let Some(bias) = self.bias {
-            add_to_rows(self.isa, out, &bias[first_panel * LANES..]);
+            for row in out {
+                add(self.isa, row, &bias[first_panel * LANES..][..row.len()]);
+            }
         }
     }
 
@@ -283,29 +283,12 @@ impl<'a> Call<'a> {
                     out.iter_mut().map(|row| &mut row[columns.clone()]).collect();
                 gate.run(self.isa, first_panel, &mut gates);
                 up.run(self.isa, first_panel, &mut ups);
-                silu_multiply_rows(self.isa, &mut gates, &ups);
+                for (gate, up) in gates.iter_mut().zip(&ups) {
+                    silu_multiply(self.isa, gate, up);
+                }
             });
         }
     }
-}
-
-// Apart from the kernels, so that there is one of each.
-
-fn add_to_rows(isa: Isa, rows: &mut [&mut [f32]], bias: &[f32]) {
-    dispatch!(isa, simd => for row in rows {
-        zip_in_place(simd, row, &bias[..row.len()], inlined!(|[y], [bias]| [y + bias]));
-    });
-}
-
-fn silu_multiply_rows(isa: Isa, gates: &mut [&mut [f32]], ups: &[&mut [f32]]) {
-    dispatch!(isa, simd => for (gate, up) in gates.iter_mut().zip(ups) {
-        zip_in_place(
-            simd,
-            gate,
-            up,
-            inlined!(|gate: [_; AT_ONCE], up| math::silu_multiply(simd, gate, up)),
-        );
-    });
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use half::bf16;
+use zerocopy::IntoBytes;
 
 use super::chains::{self, CUT, multiply_elements};
 use super::cut::Tiling;
@@ -320,7 +321,7 @@ impl Pairs<'_> {
                         cut,
                         route: Route::new(cut, group, cut + 1 == end, panel * LANES),
                         kept,
-                        next: self.strip(first_panel + next_panel, next_cut),
+                        next: self.strip(first_panel + next_panel, next_cut).as_bytes(),
                     };
                     match panels - panel {
                         1 => tiles.run::<D, 1, LINES>(dots, out),
@@ -343,7 +344,7 @@ struct Tiles<'a> {
     route: Route,
     kept: &'a mut [RowSums<PANELS>],
     /// What is read next.
-    next: &'a [Strip],
+    next: &'a [u8],
 }
 
 impl Tiles<'_> {
@@ -382,7 +383,7 @@ impl Tiles<'_> {
         dots: D,
         rows: &[RowCut],
         panels: [Panel<bf16>; N],
-        upcoming: Upcoming<Strip, 1>,
+        upcoming: Upcoming<1>,
         first: usize,
         out: &mut [&mut [f32]],
     ) -> usize {
@@ -440,7 +441,6 @@ fn chain<D: BrainDots, const N: usize, const R: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear::{Activations, Matrix, WeightFormat, blocks, linear};
 
     /// Every upper half, with the lower halves next to where rounding changes.
     fn singles() -> impl Iterator<Item = f32> {
@@ -467,41 +467,5 @@ mod tests {
             [round(least), round(least.next_down()), round(least * 0.99)],
             [least, least, 0.0]
         );
-    }
-
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state >> 8
-        };
-        // From 2^-71 to 1, of either sign.
-        let number = |bits: u32| f32::from_bits(bits << 8 & 0x807F_FFFF | (56 + bits % 71) << 23);
-        (0..count).map(|_| number(next())).collect()
-    }
-
-    #[test]
-    fn every_way_gives_the_chains_of_rounded_numbers() {
-        let rounded = |values: &[f32]| values.iter().map(|&x| round(x)).collect::<Vec<_>>();
-        for (outputs, inputs) in [(5, 3), (33, 7), (70, 513), (17, 6 * CUT + 2)] {
-            let weights = blocks::encode(WeightFormat::Bf16, &numbers(outputs * inputs, 1));
-            let mut matrix = Matrix::from_le_bytes(WeightFormat::Bf16, outputs, inputs, &weights);
-            let plain = Matrix::from_f32(outputs, inputs, &rounded(&matrix.to_rows()));
-            matrix.set_activations(Activations::Bf16);
-            assert_eq!(matrix.to_rows(), plain.to_rows());
-            for rows in [1, 2, 3, 13, 16, 39, 48, 145] {
-                let x = numbers(rows * inputs, 2);
-                let of = |isa, matrix: &Matrix, x: &[f32]| {
-                    let mut out = vec![f32::NAN; rows * outputs];
-                    linear(isa, x, matrix, None, &mut out);
-                    out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-                };
-                let expected = of(Isa::best(), &plain, &rounded(&x));
-                assert_ne!(expected, of(Isa::best(), &plain, &x));
-                for isa in Isa::available_for_integers() {
-                    assert_eq!(of(isa, &matrix, &x), expected, "{isa} {rows} {outputs} {inputs}");
-                }
-            }
-        }
     }
 }

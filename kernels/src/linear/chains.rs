@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
+use zerocopy::IntoBytes;
 
 use super::cut::Tiling;
 use super::elements::{Elements, PAIR, Panel, Weight};
 use super::multiply::{Call, Kernel};
 use super::next::{AndNext, Upcoming};
-use super::quantised::{Blocks, Line, Quantised, RUN};
+use super::quantised::{Blocks, Quantised, RUN};
 use super::sums::{Route, RowSums, keep};
 use super::tile::{OneByOne, SideBySide, chain};
 use crate::aligned::CACHE_LINE;
@@ -38,9 +39,6 @@ pub trait Panels: Sync {
     /// What chains read: weights as stored, or widened.
     type Weight: Weight;
 
-    /// What weights lie in.
-    type Memory: Copy;
-
     /// Whether a cut of a panel is made ready in a buffer, not read where it is.
     const IS_BUFFERED: bool;
 
@@ -60,14 +58,13 @@ pub trait Panels: Sync {
     ) -> Panel<'a, Self::Weight>;
 
     /// What [`read`](Self::read) reads from: of panels that lie side by side, to each its share. As good as any where there is no such panel.
-    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[Self::Memory];
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[u8];
 }
 
 type StripOf<P> = <<P as Panels>::Weight as Weight>::Strip;
 
 impl<E: Weight> Panels for Elements<E> {
     type Weight = E;
-    type Memory = E::Strip;
 
     const IS_BUFFERED: bool = false;
 
@@ -87,11 +84,11 @@ impl<E: Weight> Panels for Elements<E> {
         self.panel(panel).of_inputs(inputs)
     }
 
-    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[E::Strip] {
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[u8] {
         let panel = panel.min(self.panels() - 1);
         let strips = self.panel(panel).of_inputs(inputs).strips();
         let share = strips.len() / E::STRIP;
-        &strips[panel % E::STRIP * share..][..share]
+        strips[panel % E::STRIP * share..][..share].as_bytes()
     }
 }
 
@@ -100,7 +97,6 @@ pub struct Widened<'a, E: Weight>(pub &'a Elements<E>);
 
 impl<E: Weight> Panels for Widened<'_, E> {
     type Weight = f32;
-    type Memory = E::Strip;
 
     const IS_BUFFERED: bool = true;
 
@@ -128,14 +124,13 @@ impl<E: Weight> Panels for Widened<'_, E> {
         Panel::new(buffer, 0)
     }
 
-    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[E::Strip] {
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[u8] {
         self.0.memory(panel, inputs)
     }
 }
 
 impl<B: Blocks> Panels for Quantised<B> {
     type Weight = f32;
-    type Memory = Line;
 
     const IS_BUFFERED: bool = true;
 
@@ -161,8 +156,8 @@ impl<B: Blocks> Panels for Quantised<B> {
         Panel::new(buffer, 0)
     }
 
-    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[Line] {
-        self.lines_of(panel, inputs.start / RUN..inputs.end / RUN)
+    fn memory(&self, panel: usize, inputs: Range<usize>) -> &[u8] {
+        self.lines_of(panel, inputs.start / RUN..inputs.end / RUN).as_flattened()
     }
 }
 
@@ -345,7 +340,7 @@ impl<P: Panels> Chains<'_, P> {
                 for (cut, packed) in cuts.clone().zip(packed.chunks_exact(rows)) {
                     let next = if cut.end < end { (first, cut.end) } else { (last, group) };
                     let weights = self.read(isa, first..last, cut.clone(), buffer);
-                    let mut next_memory: [&[P::Memory]; PANELS] = [&[]; PANELS];
+                    let mut next_memory: [&[u8]; PANELS] = [&[]; PANELS];
                     for (n, memory) in next_memory.iter_mut().enumerate() {
                         *memory = self.weights.memory(next.0 + n, cut_from(next.1));
                     }
@@ -475,19 +470,18 @@ fn panels_at_once<P: Panels>(isa: Isa) -> usize {
     }
 }
 
-/// All rows times some panels between two cuts. What is read next, may be of another type than the weights: there is one for all formats that are
-/// widened to singles.
-struct Tiles<'a, E: Weight, M> {
+/// All rows times some panels between two cuts.
+struct Tiles<'a, E: Weight> {
     rows: &'a [[f32; STRIDE]],
     weights: &'a [Panel<'a, E>],
     /// What the panels after these are read from.
-    next: [&'a [M]; PANELS],
+    next: [&'a [u8]; PANELS],
     depth: usize,
     /// Where the sums of these panels come from and go to.
     route: Route,
 }
 
-impl<E: Weight, M: Copy> Tiles<'_, E, M> {
+impl<E: Weight> Tiles<'_, E> {
     fn run(&self, isa: Isa, kept: &mut [RowSums<PANELS>], out: &mut [&mut [f32]]) {
         // Each compiled by itself: together they would share registers.
         if out.len() < Knob::ManyRows.get() {
@@ -536,7 +530,7 @@ impl<E: Weight, M: Copy> Tiles<'_, E, M> {
         while first < out_rows {
             let height = tile_height(S::REGISTERS, N, out_rows - first);
             let next = upcoming.of_tile(first, height);
-            let columns = AndNext::<_, _, N, LINES> { columns: weights, next };
+            let columns = AndNext::<_, N, LINES> { columns: weights, next };
             let packed = &self.rows[first..];
             with_height!(height, R => {
                 let rows = OneByOne(packed.first_chunk::<R>().expect("the tile's rows were copied"));

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
+use zerocopy::{Immutable, IntoBytes};
 
 use super::tile::InLines;
 use crate::aligned::Aligned;
@@ -25,7 +26,7 @@ pub trait Weight: Element {
     type Pair: Send + Sync;
 
     /// The same pair of the panels of a strip.
-    type Strip: AsRef<[Self::Pair]> + Copy + Send + Sync;
+    type Strip: AsRef<[Self::Pair]> + IntoBytes + Immutable + Copy + Send + Sync;
 
     /// Panels of a strip.
     const STRIP: usize;

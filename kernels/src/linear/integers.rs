@@ -218,7 +218,8 @@ impl<B: Summed> Integers<'_, B> {
                         groups[n] = unpacked.groups(self.weights, panel, runs.clone());
                     }
                     let next = [0, 1].map(|n| {
-                        self.weights.lines_of(first_panel + next_panel + n, next_runs.clone())
+                        let panel = first_panel + next_panel + n;
+                        self.weights.lines_of(panel, next_runs.clone()).as_flattened()
                     });
                     let mut tiles = Tiles {
                         activations,
@@ -381,7 +382,7 @@ struct Tiles<'a> {
     groups: &'a [&'a [Groups]],
     route: Route,
     kept: &'a mut [RowSums<PANELS>],
-    upcoming: Upcoming<'a, Line, PANELS>,
+    upcoming: Upcoming<'a, PANELS>,
 }
 
 impl Tiles<'_> {

@@ -4,10 +4,11 @@ use super::tile::Columns;
 use crate::aligned::CACHE_LINE;
 use crate::simd::Simd;
 
-/// What `N` panels are read from next, in pieces of equal size, of which a part belongs to each row of a block.
+/// What `N` panels are read from next, in pieces of equal size, of which a part belongs to each row of a block. Bytes, whatever they mean: so
+/// kernels are compiled once for all formats that differ in nothing else.
 #[derive(Clone, Copy)]
-pub struct Upcoming<'a, T, const N: usize> {
-    memory: [&'a [T]; N],
+pub struct Upcoming<'a, const N: usize> {
+    memory: [&'a [u8]; N],
     /// Bytes of each piece that belong to a row.
     of_row: usize,
     /// And to a step of a row, in parts of a byte: a tile has no time to divide.
@@ -17,17 +18,17 @@ pub struct Upcoming<'a, T, const N: usize> {
 /// Of a byte.
 const PARTS: usize = 256;
 
-impl<'a, T: Copy, const N: usize> Upcoming<'a, T, N> {
+impl<'a, const N: usize> Upcoming<'a, N> {
     /// Shares `memory` among so many rows, each of which has so many steps.
     #[inline(always)]
-    pub fn new(memory: [&'a [T]; N], rows: usize, steps: usize) -> Self {
-        let of_row = size_of_val(memory[0]).div_ceil(rows);
+    pub fn new(memory: [&'a [u8]; N], rows: usize, steps: usize) -> Self {
+        let of_row = memory[0].len().div_ceil(rows);
         Self { memory, of_row, of_step: (of_row * PARTS).div_ceil(steps.max(1)) }
     }
 
     /// What belongs to a tile of `rows` rows from `first` on and of the first `M` panels.
     #[inline(always)]
-    pub fn of_tile<const M: usize>(self, first: usize, rows: usize) -> Next<'a, T, M> {
+    pub fn of_tile<const M: usize>(self, first: usize, rows: usize) -> Next<'a, M> {
         let memory = *self.memory.first_chunk().expect("the tile's panels");
         let step = (rows * self.of_step).div_ceil(PARTS);
         Next { memory, start: first * self.of_row, step }
@@ -36,15 +37,15 @@ impl<'a, T: Copy, const N: usize> Upcoming<'a, T, N> {
 
 /// What belongs to a tile: a little is asked for with each step. More at once, and the core would wait for it before it gets what it needs now.
 #[derive(Clone, Copy)]
-pub struct Next<'a, T, const N: usize> {
-    memory: [&'a [T]; N],
+pub struct Next<'a, const N: usize> {
+    memory: [&'a [u8]; N],
     /// Where it begins in each piece, in bytes.
     start: usize,
     /// Bytes of each piece that belong to a step.
     step: usize,
 }
 
-impl<T: Copy, const N: usize> Next<'_, T, N> {
+impl<const N: usize> Next<'_, N> {
     /// Asks for what belongs to a step, up to `LINES` lines of each piece.
     #[inline(always)]
     pub fn ask<S: Simd, const LINES: usize>(self, simd: S, step: usize) {
@@ -72,13 +73,12 @@ impl<T: Copy, const N: usize> Next<'_, T, N> {
 
 /// Columns, and what is asked for while they are read: up to `LINES` lines of each piece with each pair of lines.
 #[derive(Clone, Copy)]
-pub struct AndNext<'a, C, T, const N: usize, const LINES: usize> {
+pub struct AndNext<'a, C, const N: usize, const LINES: usize> {
     pub columns: C,
-    pub next: Next<'a, T, N>,
+    pub next: Next<'a, N>,
 }
 
-impl<C: Columns<N>, T: Copy, const N: usize, const LINES: usize> Columns<N>
-    for AndNext<'_, C, T, N, LINES>
+impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'_, C, N, LINES>
 {
     #[inline(always)]
     fn pairs(self) -> usize {

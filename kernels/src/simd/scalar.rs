@@ -109,10 +109,17 @@ operator!(Sub, sub);
 operator!(Mul, mul);
 operator!(Div, div);
 
+/// [`Lanes::mul_add`]. Not inlined where each lane is a call of the C library: kernels would take minutes to compile.
+#[cfg_attr(all(target_arch = "x86_64", not(target_feature = "fma")), inline(never))]
+#[cfg_attr(not(all(target_arch = "x86_64", not(target_feature = "fma"))), inline(always))]
+fn mul_add(x: ScalarLanes, factor: ScalarLanes, term: ScalarLanes) -> ScalarLanes {
+    ScalarLanes(array::from_fn(|i| x.0[i].mul_add(factor.0[i], term.0[i])))
+}
+
 impl Lanes for ScalarLanes {
     #[inline(always)]
     fn mul_add(self, factor: Self, term: Self) -> Self {
-        Self(array::from_fn(|i| self.0[i].mul_add(factor.0[i], term.0[i])))
+        mul_add(self, factor, term)
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! What a CPU can do at most, measured with the lanes that the kernels use: the yardsticks of the benches.
 #![forbid(unsafe_code)]
 
+use std::array;
 use std::hint::black_box;
 
 use crate::aligned::CACHE_LINE;
@@ -20,11 +21,12 @@ pub fn multiply_add(isa: Isa, iterations: usize) -> (u64, f32) {
     })
 }
 
-/// As [`multiply_add`] for products of bytes, four of which are added to each word.
+/// As [`multiply_add`] for products of bytes, four of which are added to each word. Where that takes several instructions, kernels may need fewer for weights
+/// of few bits, whose sums fit 16 bits for a while.
 pub fn dot(isa: Isa, iterations: usize) -> (u64, i32) {
     dispatch_dots!(isa, dots => match registers(Dots::simd(dots)) {
-        Registers::Few => dots_in_chains::<_, 6>(dots, iterations),
-        Registers::Many => dots_in_chains::<_, 24>(dots, iterations),
+        Registers::Few => dots_in_chains::<_, 2, 3>(dots, iterations),
+        Registers::Many => dots_in_chains::<_, 4, 6>(dots, iterations),
     })
 }
 
@@ -54,25 +56,38 @@ fn brain_dots_in_chains<D: BrainDots, const N: usize>(dots: D, iterations: usize
     )
 }
 
+/// A tile of `R` rows and `N` panels, whose operands are the same in each iteration. But nobody knows: where products take instructions of their own, they
+/// would else be computed once for all.
 #[inline(always)]
-fn dots_in_chains<D: Dots, const N: usize>(dots: D, iterations: usize) -> (u64, i32) {
+fn dots_in_chains<D: Dots, const N: usize, const R: usize>(
+    dots: D,
+    iterations: usize,
+) -> (u64, i32) {
     let simd = dots.simd();
-    let weights = simd.splat_words(black_box(0x0102_0301));
-    let activations = simd.splat_words(black_box(0x01FF_01FF));
-    let mut sums = [simd.splat_words(0); N];
+    let weights = [array::from_fn(|byte| [1, 3, 2, 1][byte % 4]); N];
+    let activations = [i32::from_le_bytes([-1, 1, -1, 1].map(i8::cast_unsigned)); R];
+    let mut sums = [[simd.splat_words(0); N]; R];
     for _ in 0..iterations {
+        let (weights, activations) = black_box((&weights, &activations));
+        let mut panels = [simd.splat_words(0); N];
         for n in 0..N {
-            sums[n] = dots.dot_small(sums[n], weights, activations);
+            panels[n] = simd.load_words(&weights[n]);
+        }
+        for r in 0..R {
+            let row = simd.splat_words(activations[r]);
+            for n in 0..N {
+                sums[r][n] = dots.dot_small(sums[r][n], panels[n], row);
+            }
         }
     }
     let mut total = 0;
-    for n in 0..N {
+    for sum in sums.as_flattened() {
         let mut bytes = [0; 4 * LANES];
-        sums[n].store(&mut bytes);
+        sum.store(&mut bytes);
         let words = bytes.as_chunks().0.iter().map(|&word| i32::from_le_bytes(word));
         total = words.fold(total, i32::wrapping_add);
     }
-    ((2 * 4 * LANES * N * iterations) as u64, total)
+    ((2 * 4 * LANES * N * R * iterations) as u64, total)
 }
 
 #[inline(always)]

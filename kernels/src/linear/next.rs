@@ -78,8 +78,7 @@ pub struct AndNext<'a, C, const N: usize, const LINES: usize> {
     pub next: Next<'a, N>,
 }
 
-impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'_, C, N, LINES>
-{
+impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'_, C, N, LINES> {
     #[inline(always)]
     fn pairs(self) -> usize {
         self.columns.pairs()

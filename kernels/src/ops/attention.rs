@@ -356,7 +356,7 @@ impl HeadRows {
                 let (keys, lines) = lines.split_at(BLOCK * self.panels());
                 let values = &lines[..BLOCK * self.panels()];
                 // So few rows wait for memory, and the hardware's own prefetching follows panels side by side badly.
-                let ahead = if self.count <= TILE { 2 * size_of_val(keys) } else { 0 };
+                let ahead = if self.count < TILE { 2 * size_of_val(keys) } else { 0 };
                 for (i, band) in bands.iter_mut().enumerate() {
                     let block = Block { rows: self.band(i), key, keys, values, ahead };
                     let partials = if segment == 0 { &mut band.total } else { &mut band.segment };
@@ -452,6 +452,12 @@ struct Block<'a, E> {
 }
 
 impl<E: InLines> Block<'_, E> {
+    /// How far ahead a tile of `R` rows asks. A whole one never does, and the compiler knows: its loops have no register to spare for the question.
+    #[inline(always)]
+    fn ahead_of_tile<const R: usize>(self) -> usize {
+        if R < TILE { self.ahead } else { 0 }
+    }
+
     /// Adds the block to the sums of those rows that see it.
     #[inline(always)]
     fn add_to<S: Simd>(
@@ -491,7 +497,8 @@ impl<E: InLines> Block<'_, E> {
                 let scores = scores.first_chunk_mut::<R>().expect("the tile's rows");
                 let queries = OneByOne(queries.first_chunk::<R>().expect("the tile's rows"));
                 let panels = visible[R - 1].div_ceil(LANES);
-                score_tile(simd, head_dim, queries, self.keys, self.ahead, panels, scores);
+                let ahead = self.ahead_of_tile::<R>();
+                score_tile(simd, head_dim, queries, self.keys, ahead, panels, scores);
                 for r in 0..R {
                     largest[r] = mask(simd, &mut scores[r], visible[r]);
                 }
@@ -564,7 +571,7 @@ impl<E: InLines> Block<'_, E> {
                     probabilities: tile,
                     visible: self.rows.visible_to_tile(first, self.key),
                     factors: factors.first_chunk::<R>().expect("the tile's rows"),
-                    ahead: self.ahead,
+                    ahead: self.ahead_of_tile::<R>(),
                 };
                 tile.add_to(simd, self.values, sums);
             });

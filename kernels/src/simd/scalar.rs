@@ -109,7 +109,7 @@ operator!(Sub, sub);
 operator!(Mul, mul);
 operator!(Div, div);
 
-/// [`Lanes::mul_add`]. Not inlined where each lane is a call of the C library: kernels would take minutes to compile.
+/// [`Lanes::mul_add`]. Not inlined where each lane is a call of the C library: sixteen of them are much code, and kernels are full of these.
 #[cfg_attr(all(target_arch = "x86_64", not(target_feature = "fma")), inline(never))]
 #[cfg_attr(not(all(target_arch = "x86_64", not(target_feature = "fma"))), inline(always))]
 fn mul_add(x: ScalarLanes, factor: ScalarLanes, term: ScalarLanes) -> ScalarLanes {

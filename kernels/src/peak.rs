@@ -25,7 +25,8 @@ pub fn multiply_add(isa: Isa, iterations: usize) -> (u64, f32) {
 /// of few bits, whose sums fit 16 bits for a while.
 pub fn dot(isa: Isa, iterations: usize) -> (u64, i32) {
     dispatch_dots!(isa, dots => match registers(Dots::simd(dots)) {
-        Registers::Few => dots_in_chains::<_, 2, 3>(dots, iterations),
+        // Ten registers of sums, so that those of the operands and their products are not on the stack.
+        Registers::Few => dots_in_chains::<_, 1, 5>(dots, iterations),
         Registers::Many => dots_in_chains::<_, 4, 6>(dots, iterations),
     })
 }

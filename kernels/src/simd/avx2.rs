@@ -1,6 +1,7 @@
 //! Sixteen lanes in two 256-bit registers.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -313,6 +314,16 @@ impl Words for Avx2Words {
     }
 }
 
+/// The same integers, which are computed here and in this order. Left to itself, the compiler adds the products of a row as a tree, row by row, and
+/// keeps the weights of a whole run on the stack for the next row.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_order(mut integers: __m256i) -> __m256i {
+    // SAFETY: there is no instruction.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) integers, options(nomem, nostack, preserves_flags)) };
+    integers
+}
+
 /// By how many bits to shift.
 #[inline(always)]
 pub fn count(bits: u32) -> __m128i {
@@ -341,7 +352,12 @@ impl Pairs for Avx2Words {
 
     #[inline(always)]
     fn add_pairs(self, other: Self) -> Self {
-        halves!(Avx2Words: _mm256_add_epi16(self, other))
+        #[inline(always)]
+        unsafe fn add(sums: __m256i, pairs: __m256i) -> __m256i {
+            // SAFETY: the caller proves the features.
+            unsafe { in_order(_mm256_add_epi16(sums, pairs)) }
+        }
+        halves!(Avx2Words: add(self, other))
     }
 
     #[inline(always)]
@@ -349,7 +365,7 @@ impl Pairs for Avx2Words {
         #[inline(always)]
         unsafe fn add(pairs: __m256i, sums: __m256i, factor: __m256i) -> __m256i {
             // SAFETY: the caller proves the features.
-            unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, factor)) }
+            unsafe { in_order(_mm256_add_epi32(sums, _mm256_madd_epi16(pairs, factor))) }
         }
         // SAFETY: words prove the features.
         let factor = Self([unsafe { _mm256_set1_epi16(factor) }; 2]);

@@ -77,40 +77,60 @@ fn pairs_of_bytes<D, const BITS: u32, const G: usize, const N: usize, const R: u
 {
     let simd = dots.simd();
     let mut local = *sums;
-    if BITS == 8 {
-        for g in 0..G {
-            for n in 0..N {
+    let at_once = const { groups_at_once(BITS) };
+    const { assert!(G.is_multiple_of(groups_at_once(BITS))) };
+    let mut first = 0;
+    while first + at_once <= G {
+        if BITS == 8 {
+            each_group!(g in first, at_once => for n in 0..N {
                 let (sizes, signs) = weights(n, g).sizes_and_signs();
                 for r in 0..R {
                     let activations = simd.splat_words(activations[r][g]);
                     let products = sizes.pairs(activations.with_signs(signs));
                     local[r][n] = products.add_to(local[r][n], 1);
                 }
-            }
-        }
-    } else {
-        // Two products of weights of `BITS` bits are at most 254 times the largest.
-        let room = 32767 / (254 * ((1 << BITS) - 1));
-        let mut g = 0;
-        while g < G {
-            let end = if g + room < G { g + room } else { G };
+            });
+        } else {
             let mut pairs = [[simd.splat_words(0); N]; R];
-            while g < end {
-                for n in 0..N {
-                    let group = weights(n, g);
-                    for r in 0..R {
-                        let activations = simd.splat_words(activations[r][g]);
-                        pairs[r][n] = pairs[r][n].add_pairs(group.pairs(activations));
-                    }
+            each_group!(g in first, at_once => for n in 0..N {
+                let group = weights(n, g);
+                for r in 0..R {
+                    let activations = simd.splat_words(activations[r][g]);
+                    pairs[r][n] = pairs[r][n].add_pairs(group.pairs(activations));
                 }
-                g += 1;
-            }
+            });
             for r in 0..R {
                 for n in 0..N {
                     local[r][n] = pairs[r][n].add_to(local[r][n], 1);
                 }
             }
         }
+        first += at_once;
     }
     *sums = local;
 }
+
+/// How many groups, a power of two, are taken at once: as many as there is room for in 16 bits, where two products of weights of so many bits are at most
+/// 254 times the largest. Products of eight bits have none for a second one; four groups a turn of the loop are enough there.
+const fn groups_at_once(bits: u32) -> usize {
+    let room: usize = 32767 / (254 * ((1 << bits) - 1));
+    match room {
+        0 => 4,
+        1..8 => 1 << room.ilog2(),
+        _ => 8,
+    }
+}
+
+/// Evaluates `$body` for each of up to eight groups, one after another, as the compiler does not with every loop of known length.
+macro_rules! each_group {
+    ($g:ident in $first:expr, $count:expr => $body:expr) => {
+        each_group!(@ $g, $first, $count, $body; 0 1 2 3 4 5 6 7)
+    };
+    (@ $g:ident, $first:expr, $count:expr, $body:expr; $($i:literal)*) => {{
+        $(if $i < $count {
+            let $g = $first + $i;
+            $body;
+        })*
+    }};
+}
+use each_group;

@@ -393,6 +393,7 @@ impl Tiles<'_> {
         let next = upcoming.of_tile::<1>(first, R);
         let kept = self.kept[first..].first_chunk_mut::<R>().expect("a block's rows");
         let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
+        self.route.ask::<_, N>(simd, out);
         let sums = chain(
             dots,
             0..pairs,

@@ -535,9 +535,10 @@ impl<E: Weight> Tiles<'_, E> {
             with_height!(height, R => {
                 let rows = OneByOne(packed.first_chunk::<R>().expect("the tile's rows were copied"));
                 let zero = [[simd.splat(0.0); N]; R];
-                let sums = chain(simd, 0..self.depth, rows, columns, zero);
                 let kept = kept[first..].first_chunk_mut().expect("the tile's rows");
-                let out = out[first..].first_chunk_mut().expect("the tile's rows");
+                let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
+                route.ask::<S, N>(simd, out);
+                let sums = chain(simd, 0..self.depth, rows, columns, zero);
                 let sums = route.add(simd, kept, out, sums);
                 route.put(&sums, kept, out);
             });

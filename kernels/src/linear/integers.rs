@@ -428,7 +428,8 @@ impl Tiles<'_> {
         let weights = self.weights.first_chunk::<N>().expect("the tile's panels");
         let groups = self.groups.first_chunk::<N>().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
-        let out = out[first..].first_chunk_mut::<R>().expect("the tile's rows");
+        let (out, after) = out[first..].split_first_chunk_mut::<R>().expect("the tile's rows");
+        self.route.ask::<_, N>(simd, &after[..R.min(after.len())]);
         let kept = self.kept[first..].first_chunk_mut::<R>().expect("a block's rows");
         let mut sums = self.route.before(simd, kept, out);
         let runs = weights[0].runs;

@@ -79,6 +79,14 @@ pub struct AndNext<'a, C, const N: usize, const LINES: usize> {
 }
 
 impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'_, C, N, LINES> {
+    // Where a line a pair is enough, there are so many rows that a line a turn is.
+    const TURN: usize = if LINES == 1 { C::TURN } else { 1 };
+
+    #[inline(always)]
+    fn ask<S: Simd>(self, simd: S, pair: usize) {
+        self.next.ask::<S, LINES>(simd, pair);
+    }
+
     #[inline(always)]
     fn pairs(self) -> usize {
         self.columns.pairs()
@@ -86,9 +94,6 @@ impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'
 
     #[inline(always)]
     fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
-        if which == 0 {
-            self.next.ask::<S, LINES>(simd, pair);
-        }
         self.columns.of_pair(simd, pair, which)
     }
 

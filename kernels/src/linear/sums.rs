@@ -51,6 +51,19 @@ impl Route {
         Self { column: self.column + columns, ..self }
     }
 
+    /// Asks for what rows of the output hold before this cut, if the sums of `N` panels begin there: it was written long ago. Of a panel, for the
+    /// line with its last column: where rows are not aligned, the panel before asked for the first.
+    #[inline(always)]
+    pub fn ask<S: Simd, const N: usize>(self, simd: S, out: &[&mut [f32]]) {
+        if matches!(self.begin, Begin::Out) {
+            for row in out {
+                for n in 1..=N {
+                    simd.prefetch(row, (self.column + n * LANES - 1) * size_of::<f32>());
+                }
+            }
+        }
+    }
+
     /// What there is before this cut, for chains that go on from it.
     #[inline(always)]
     pub fn before<S: Simd, const R: usize, const N: usize, const K: usize>(

@@ -8,7 +8,7 @@ use half::f16;
 use super::elements::{PAIR, Panel, Weight};
 use crate::aligned::CACHE_LINE;
 use crate::simd::slices::inlined;
-use crate::simd::{Element, LANES, Lanes, Simd};
+use crate::simd::{Element, LANES, Lanes, Registers, Simd};
 
 /// The left side of a tile: `R` rows, of which element `k` is multiplied by line `k` of each panel.
 pub trait Rows<const R: usize>: Copy {
@@ -88,8 +88,15 @@ impl<const R: usize> Rows<R> for [&[f32]; R] {
 
 /// The right side of a tile: lines of `N` panels.
 pub trait Columns<const N: usize>: Copy {
+    /// Pairs of lines that a turn of a loop may take.
+    const TURN: usize = 1;
+
     /// How many whole pairs of lines there are at most.
     fn pairs(self) -> usize;
+
+    /// Asks for what is next, when a turn begins.
+    #[inline(always)]
+    fn ask<S: Simd>(self, _simd: S, _pair: usize) {}
 
     /// Line `PAIR * pair + which` of each panel, in a whole pair.
     fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N];
@@ -99,6 +106,9 @@ pub trait Columns<const N: usize>: Copy {
 }
 
 impl<E: Weight, const N: usize> Columns<N> for [Panel<'_, E>; N] {
+    // To widen, registers are needed that are not there for several pairs.
+    const TURN: usize = if E::STRIP == 1 { 4 } else { 1 };
+
     #[inline(always)]
     fn pairs(self) -> usize {
         let mut pairs = self[0].pairs();
@@ -272,27 +282,58 @@ fn is_whole<const R: usize, const N: usize>(rows: &[&mut [f32]; R], column: usiz
 /// Continues the chains `sums` over some elements, of which the first has an even number: `sums[r][n] = fma(rows[k][r], columns[n][k],
 /// sums[r][n])` for each `k` in order.
 #[inline(always)]
-pub fn chain<S: Simd, const R: usize, const N: usize>(
+pub fn chain<S: Simd, C: Columns<N>, const R: usize, const N: usize>(
     simd: S,
     elements: Range<usize>,
     rows: impl Rows<R>,
-    columns: impl Columns<N>,
+    columns: C,
     mut sums: [[S::Lanes; N]; R],
 ) -> [[S::Lanes; N]; R] {
     let pairs = elements.start / PAIR..elements.end / PAIR;
     assert!(rows.pairs() >= pairs.end && columns.pairs() >= pairs.end);
     // The compiler knows this limit of rows, and leaves out a check of each pair.
-    for pair in pairs.start..pairs.end.min(rows.pairs()) {
-        for which in 0..PAIR {
-            let lines = columns.of_pair(simd, pair, which);
-            add_products(simd, inlined!(|r| rows.of_pair(pair, which, r)), lines, &mut sums);
+    let end = pairs.end.min(rows.pairs());
+    let mut pair = pairs.start;
+    if is_worth_turns::<S, C, R, N>() {
+        while pair + C::TURN <= end {
+            columns.ask(simd, pair);
+            for pair in pair..pair + C::TURN {
+                add_pair(simd, pair, rows, columns, &mut sums);
+            }
+            pair += C::TURN;
         }
+    }
+    for pair in pair..end {
+        columns.ask(simd, pair);
+        add_pair(simd, pair, rows, columns, &mut sums);
     }
     if !elements.end.is_multiple_of(PAIR) {
         let k = elements.end - 1;
         add_products(simd, inlined!(|r| rows.element(k, r)), columns.line(simd, k), &mut sums);
     }
     sums
+}
+
+/// Whether a tile takes several pairs a turn. What is beside the multiply-adds, to count and to ask, is a fifth of a pair's instructions where
+/// the largest tile is one of few registers; a core that another thread uses, too, has no time for it.
+#[inline(always)]
+const fn is_worth_turns<S: Simd, C: Columns<N>, const R: usize, const N: usize>() -> bool {
+    matches!(S::REGISTERS, Registers::Few) && R * N >= 6 && C::TURN > 1
+}
+
+/// Two links of every chain.
+#[inline(always)]
+fn add_pair<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    pair: usize,
+    rows: impl Rows<R>,
+    columns: impl Columns<N>,
+    sums: &mut [[S::Lanes; N]; R],
+) {
+    for which in 0..PAIR {
+        let lines = columns.of_pair(simd, pair, which);
+        add_products(simd, inlined!(|r| rows.of_pair(pair, which, r)), lines, sums);
+    }
 }
 
 /// One link of every chain: the elements of the rows times a line of each panel.

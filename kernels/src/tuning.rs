@@ -46,7 +46,8 @@ struct Entry {
 enum Source {
     /// The same everywhere.
     Always(usize),
-    /// What a second-level cache of 1 MiB wants, on which it was found; more where there is more of it, and less where there is less.
+    /// What a second-level cache of 1 MiB wants, on which it was found; more where there is more of it, and less where there is less: beside one
+    /// of 512 KiB a third.
     OfSecondLevel(usize),
 }
 
@@ -99,7 +100,7 @@ knobs! {
     ManyRows = "many_rows": 2..=BLOCK_ROWS + 1, step 1, tried [16, 48, 96], default Source::Always(48);
     /// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
     WidenedRows = "widened_rows": 2..=144, step 1, tried [4, 16, 64], default Source::Always(16);
-    /// Cuts of 256 inputs that all rows take at once with weights that stay numbers: with a block's rows they fill half of a second-level cache.
+    /// Cuts of 256 inputs that all rows take at once with weights that stay numbers: with a block's rows they fill half of a second-level cache of 1 MiB, and less of a smaller one.
     ChainCuts = "chain_cuts": 1..=8, step 1, tried [1, 2, 3, 4, 6, 8], default Source::OfSecondLevel(4);
     /// Cuts of 256 inputs that all rows take at once with activations in brain floats: with a block's rows they fill half of a second-level cache.
     BrainCuts = "brain_cuts": 1..=16, step 1, tried [2, 4, 6, 8, 12], default Source::OfSecondLevel(6);
@@ -182,7 +183,9 @@ impl Knob {
         match default {
             Source::Always(value) => value,
             Source::OfSecondLevel(of_one_mib) => {
-                let value = (of_one_mib * second_level) >> 20;
+                // Whatever its size, as much is taken by what else passes through: of a small one that is the larger part.
+                let beside_others = second_level.saturating_sub(256 * KIB) * 4 / 3;
+                let value = (of_one_mib * second_level.min(beside_others)) >> 20;
                 (value / step * step).clamp(*range.start(), *range.end())
             }
         }
@@ -318,7 +321,7 @@ mod tests {
                 .map(|knob| knob.default_with(second_level))
         };
         assert_eq!(of(1 << 20), [4, 6, 3, 144]);
-        assert_eq!(of(512 << 10), [2, 3, 1, 144]);
+        assert_eq!(of(512 << 10), [1, 2, 1, 144]);
         assert_eq!(of(2 << 20), [8, 12, 6, 144]);
         assert_eq!(second_level(&[]), 1 << 20);
         let cache =

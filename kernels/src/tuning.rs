@@ -80,6 +80,7 @@ macro_rules! knobs {
 }
 
 const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 
 knobs! {
     /// The level of the cache that weights are brought into before they are read, on x86-64.
@@ -184,8 +185,10 @@ impl Knob {
             Source::Always(value) => value,
             Source::OfSecondLevel(of_one_mib) => {
                 // Whatever its size, as much is taken by what else passes through: of a small one that is the larger part.
-                let beside_others = second_level.saturating_sub(256 * KIB) * 4 / 3;
-                let value = (of_one_mib * second_level.min(beside_others)) >> 20;
+                const OTHERS: usize = 256 * KIB;
+                let beside_others = second_level.saturating_sub(OTHERS);
+                let value = (of_one_mib * second_level / MIB)
+                    .min(of_one_mib * beside_others / (MIB - OTHERS));
                 (value / step * step).clamp(*range.start(), *range.end())
             }
         }

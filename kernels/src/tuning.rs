@@ -103,7 +103,7 @@ knobs! {
     WidenedRows = "widened_rows": 2..=144, step 1, tried [4, 16, 64], default Source::Always(16);
     /// Cuts of 256 inputs that all rows take at once with weights that stay numbers: with a block's rows they fill half of a second-level cache of 1 MiB, and less of a smaller one.
     ChainCuts = "chain_cuts": 1..=8, step 1, tried [1, 2, 3, 4, 6, 8], default Source::OfSecondLevel(4);
-    /// Cuts of 256 inputs that all rows take at once with activations in brain floats: with a block's rows they fill half of a second-level cache.
+    /// Cuts of 256 inputs that all rows take at once with activations in brain floats: with a block's rows they fill half of a second-level cache of 1 MiB, and less of a smaller one.
     BrainCuts = "brain_cuts": 1..=16, step 1, tried [2, 4, 6, 8, 12], default Source::OfSecondLevel(6);
     /// Groups of 512 inputs that all rows take at once with quantised activations: they stay in the second-level cache while all panels pass.
     IntegerGroups = "integer_groups": 1..=8, step 1, tried [1, 2, 3, 4, 6], default Source::OfSecondLevel(3);
@@ -184,7 +184,7 @@ impl Knob {
         match default {
             Source::Always(value) => value,
             Source::OfSecondLevel(of_one_mib) => {
-                // Whatever its size, as much is taken by what else passes through: of a small one that is the larger part.
+                // Whatever its size, as much is taken by what else passes through: of a small one that is a larger part.
                 const OTHERS: usize = 256 * KIB;
                 let beside_others = second_level.saturating_sub(OTHERS);
                 let value = (of_one_mib * second_level / MIB)

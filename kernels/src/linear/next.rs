@@ -79,7 +79,7 @@ pub struct AndNext<'a, C, const N: usize, const LINES: usize> {
 }
 
 impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'_, C, N, LINES> {
-    // Where a line a pair is enough, there are so many rows that a line a turn is.
+    // Where a line a pair is enough, there are, by default, so many rows that a line a turn is, too.
     const TURN: usize = if LINES == 1 { C::TURN } else { 1 };
 
     #[inline(always)]

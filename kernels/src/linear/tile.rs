@@ -172,15 +172,21 @@ impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
     }
 
     #[inline(always)]
-    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
-        let bytes = PAIR * LANES * E::BYTES;
-        let mut lines = [simd.splat(0.0); N];
-        for n in 0..N {
-            if self.ahead > 0 && which == 0 {
+    fn ask<S: Simd>(self, simd: S, pair: usize) {
+        if self.ahead > 0 {
+            let bytes = PAIR * LANES * E::BYTES;
+            for n in 0..N {
                 for line in (0..bytes).step_by(CACHE_LINE) {
                     simd.prefetch(self.panels[n], pair * bytes + self.ahead + line);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
+        let mut lines = [simd.splat(0.0); N];
+        for n in 0..N {
             lines[n] = E::load(simd, &self.panels[n].as_chunks::<PAIR>().0[pair][which]);
         }
         lines

@@ -480,6 +480,7 @@ impl<S: Simd> Simd for Faulty<S> {
     type Words = FaultyWords<S>;
 
     const REGISTERS: Registers = S::REGISTERS;
+    const TAKES_TWO_PANELS: bool = S::TAKES_TWO_PANELS;
 
     #[inline(always)]
     fn splat(self, value: f32) -> FaultyLanes<S> {

@@ -83,6 +83,10 @@ pub trait Simd: Copy + Send + Sync {
     /// How many [`Lanes`] stay in registers.
     const REGISTERS: Registers;
 
+    /// Whether tiles of few registers take two panels of three rows, not one of six: of twelve multiply-adds, with seven loads instead of eight. That
+    /// leaves one register for weights, so [`add_multiples`](Self::add_multiples) must need no more.
+    const TAKES_TWO_PANELS: bool = false;
+
     /// Sixteen copies of `value`.
     fn splat(self, value: f32) -> Self::Lanes;
 
@@ -101,6 +105,21 @@ pub trait Simd: Copy + Send + Sync {
 
     /// Sixteen copies of `word`.
     fn splat_words(self, word: i32) -> Self::Words;
+
+    /// `factors[r] * line + sums[r]` for each `r`, rounded once: what a tile adds that holds all factors in registers while lines pass by.
+    #[inline(always)]
+    fn add_multiples<const R: usize>(
+        self,
+        line: &[f32; LANES],
+        factors: [Self::Lanes; R],
+        mut sums: [Self::Lanes; R],
+    ) -> [Self::Lanes; R] {
+        let line = self.load(line);
+        for r in 0..R {
+            sums[r] = factors[r].mul_add(line, sums[r]);
+        }
+        sums
+    }
 
     /// Asks for what lies `bytes` after the beginning of `elements` to be brought near, whatever it is: into which cache, is the CPU's choice. A
     /// hint without effect on any result.

@@ -41,7 +41,7 @@ pub const BF16: Op = op("linear_bf16", "bf16", |shape, data| make(WeightFormat::
 /// Both factors of a product are brain floats.
 pub const BF16_BF16: Op = Op {
     fixed_shapes: || {
-        let mut shapes = fixed_shapes();
+        let mut shapes = common_shapes();
         // More cuts than rows take at once.
         shapes.extend([[1, 6 * 256 + 5, 34, 1], [13, 6 * 256 + 5, 34, 1]].map(Shape::from));
         shapes
@@ -89,6 +89,16 @@ of_blocks!(Q6_K, "q6_k", Q6K, F32);
 of_blocks!(Q6_K_INT8, "q6_k_int8", Q6K, Int8);
 
 fn fixed_shapes() -> Vec<Shape> {
+    let mut shapes = common_shapes();
+    // From how many rows on tiles may take two panels: what is left of rows, of outputs, and of turns of four pairs.
+    for (rows, outputs) in (48..).zip([16, 31, 32, 33, 47, 48, 64]) {
+        shapes.push([rows, 23, outputs, 0].into());
+    }
+    shapes
+}
+
+/// Those for activations in f32 as well as in brain floats.
+fn common_shapes() -> Vec<Shape> {
     let mut shapes = vec![Shape::from([0, 5, 7, 0])];
     // Every height of a tile and every tail of the outputs.
     for outputs in 1..=33 {
@@ -164,6 +174,10 @@ fn fixed_shapes_of_blocks(block: usize) -> Vec<Shape> {
     // Outputs that threads share.
     for rows in [1, 5] {
         shapes.push([rows, 1024 / block, 333, 1].into());
+    }
+    // From how many rows on tiles may take two panels: what is left of rows and of outputs.
+    for (rows, outputs) in (48..).zip([16, 31, 32, 33, 47, 48]) {
+        shapes.push([rows, 1, outputs, 0].into());
     }
     shapes
 }

@@ -11,7 +11,7 @@ use super::multiply::{Call, Kernel};
 use super::next::{AndNext, Upcoming};
 use super::quantised::{Blocks, Quantised, RUN};
 use super::sums::{Route, RowSums, keep};
-use super::tile::{OneByOne, SideBySide, chain};
+use super::tile::{Line as _, OneByOne, SideBySide, chain};
 use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::simd::slices::{read, write};
@@ -116,9 +116,8 @@ impl<E: Weight> Panels for Widened<'_, E> {
         let narrow = self.0.panel(panel).of_inputs(inputs);
         let buffer = &mut buffer[..narrow.pairs()];
         dispatch!(isa, simd => for (i, [pair]) in buffer.iter_mut().enumerate() {
-            let lines = E::load_pair(simd, narrow.pair(i));
             for which in 0..PAIR {
-                lines[which].store(&mut pair[which]);
+                E::line(narrow.pair(i), which).load(simd).store(&mut pair[which]);
             }
         });
         Panel::new(buffer, 0)
@@ -211,7 +210,7 @@ pub fn multiply<P: Panels, const N: usize>(
 /// How rows are cut.
 pub fn tiling<P: Panels>(isa: Isa, weights: &P) -> Tiling {
     Tiling {
-        rows: tile_height(isa.registers(), panels_at_once::<P>(isa), usize::MAX),
+        rows: tile_height(isa.registers(), panels_at_once::<P>(isa, usize::MAX), usize::MAX),
         row_panels: row_panels::<P>(),
         panel_bytes: weights.panel_bytes(),
     }
@@ -327,7 +326,7 @@ impl<P: Panels> Chains<'_, P> {
         buffer: &mut [StripOf<P>],
     ) {
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
-        let tile_panels = panels_at_once::<P>(isa);
+        let tile_panels = panels_at_once::<P>(isa, rows);
         let most = Knob::ChainCuts.get();
         for group in (0..self.inputs).step_by(most * CUT) {
             let end = self.inputs.min(group + most * CUT);
@@ -438,6 +437,7 @@ macro_rules! with_height {
             12 => with_height!(@ 12, $rows => $body),
             8 => with_height!(@ 8, $rows => $body),
             6 => with_height!(@ 6, $rows => $body),
+            3 => with_height!(@ 3, $rows => $body),
             4 => with_height!(@ 4, $rows => $body),
             2 => with_height!(@ 2, $rows => $body),
             _ => with_height!(@ 1, $rows => $body),
@@ -452,20 +452,22 @@ macro_rules! with_height {
 /// The height of the next tile of so many panels when `left` rows are left: such that its sums stay in registers.
 #[inline(always)]
 fn tile_height(registers: Registers, panels: usize, left: usize) -> usize {
-    match (registers, left) {
-        (Registers::Many, 12..) if panels < 3 => 12,
-        (Registers::Many, 8..) => 8,
-        (Registers::Few, 6..) => 6,
-        (_, 4..) => 4,
-        (_, 2..) => 2,
+    match (registers, panels, left) {
+        (Registers::Many, ..3, 12..) => 12,
+        (Registers::Many, _, 8..) => 8,
+        (Registers::Few, 2, 3..) => 3,
+        (Registers::Few, ..2, 6..) => 6,
+        (Registers::Few, ..2, 4..) | (Registers::Many, _, 4..) => 4,
+        (_, _, 2..) => 2,
         _ => 1,
     }
 }
 
-/// Panels that pass over the rows at once: whole strips, and as many as leave a tile's sums in registers.
-fn panels_at_once<P: Panels>(isa: Isa) -> usize {
+/// Panels that pass over so many rows at once: whole strips, and as many as leave a tile's sums in registers.
+fn panels_at_once<P: Panels>(isa: Isa, rows: usize) -> usize {
     match (isa.registers(), P::SIDE_BY_SIDE) {
         (Registers::Many, 1) => 3,
+        (Registers::Few, 1) if isa.takes_two_panels() && rows >= Knob::ManyRows.get() => 2,
         (_, side_by_side) => side_by_side,
     }
 }
@@ -502,13 +504,25 @@ impl<E: Weight> Tiles<'_, E> {
             (Registers::Many, &[a, b, c]) => {
                 self.panels::<S, 3, LINES>(simd, [a, b, c], 0, kept, out);
             }
-            (Registers::Many, &[a, b]) => self.panels::<S, 2, LINES>(simd, [a, b], 0, kept, out),
+            (_, &[a, b]) if Self::takes_two::<S, LINES>() => {
+                self.panels::<S, 2, LINES>(simd, [a, b], 0, kept, out);
+            }
             (_, weights) => {
                 for (n, weights) in weights.iter().enumerate() {
                     let kept = &mut kept[n * out.len()..];
                     self.panels::<S, 1, LINES>(simd, [*weights], n, kept, out);
                 }
             }
+        }
+    }
+
+    /// Whether a tile takes two panels. Where registers are few, none is left to widen weights; and for few rows, to ask twice as often costs
+    /// more than it spares.
+    #[inline(always)]
+    const fn takes_two<S: Simd, const LINES: usize>() -> bool {
+        match S::REGISTERS {
+            Registers::Few => S::TAKES_TWO_PANELS && E::STRIP == 1 && LINES == MANY_ROWS,
+            Registers::Many => true,
         }
     }
 

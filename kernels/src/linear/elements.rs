@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::tile::InLines;
+use super::tile::Line;
 use crate::aligned::Aligned;
 use crate::simd::{Element, LANES, Simd, Storable};
 
@@ -28,6 +28,9 @@ pub trait Weight: Element {
     /// The same pair of the panels of a strip.
     type Strip: AsRef<[Self::Pair]> + IntoBytes + Immutable + Copy + Send + Sync;
 
+    /// One input of sixteen outputs.
+    type Line<'a>: Line;
+
     /// Panels of a strip.
     const STRIP: usize;
 
@@ -40,8 +43,8 @@ pub trait Weight: Element {
     /// Where in a pair an output's first or second input is.
     fn place(which: usize, lane: usize) -> usize;
 
-    /// Reads both inputs of a pair, widened exactly.
-    fn load_pair<S: Simd>(simd: S, pair: &Self::Pair) -> [S::Lanes; PAIR];
+    /// The first or second input of a pair.
+    fn line(pair: &Self::Pair, which: usize) -> Self::Line<'_>;
 }
 
 /// Sixteen outputs of the first input, then of the second.
@@ -50,6 +53,7 @@ macro_rules! one_input_after_another {
         impl Weight for $element {
             type Pair = [[$element; LANES]; PAIR];
             type Strip = [Self::Pair; $strip];
+            type Line<'a> = &'a [$element; LANES];
             const STRIP: usize = $strip;
             const ZEROS: Self::Strip = [[[$zero; LANES]; PAIR]; $strip];
 
@@ -62,8 +66,8 @@ macro_rules! one_input_after_another {
             }
 
             #[inline(always)]
-            fn load_pair<S: Simd>(simd: S, pair: &Self::Pair) -> [S::Lanes; PAIR] {
-                [InLines::load(simd, &pair[0]), InLines::load(simd, &pair[1])]
+            fn line(pair: &Self::Pair, which: usize) -> &[$element; LANES] {
+                &pair[which]
             }
         }
     };
@@ -75,6 +79,7 @@ one_input_after_another!(f16, 2, f16::ZERO);
 impl Weight for bf16 {
     type Pair = [[bf16; PAIR]; LANES];
     type Strip = [Self::Pair; 2];
+    type Line<'a> = BrainLine<'a>;
     const STRIP: usize = 2;
     const ZEROS: Self::Strip = [[[bf16::ZERO; PAIR]; LANES]; 2];
 
@@ -87,8 +92,22 @@ impl Weight for bf16 {
     }
 
     #[inline(always)]
-    fn load_pair<S: Simd>(simd: S, pair: &Self::Pair) -> [S::Lanes; PAIR] {
-        simd.load_bf16_pairs(pair)
+    fn line(pair: &Self::Pair, which: usize) -> BrainLine<'_> {
+        BrainLine { pair, which }
+    }
+}
+
+/// The first or second input of a pair of brain floats.
+#[derive(Clone, Copy)]
+pub struct BrainLine<'a> {
+    pair: &'a [[bf16; PAIR]; LANES],
+    which: usize,
+}
+
+impl Line for BrainLine<'_> {
+    #[inline(always)]
+    fn load<S: Simd>(self, simd: S) -> S::Lanes {
+        simd.load_bf16_pairs(self.pair)[self.which]
     }
 }
 
@@ -123,13 +142,20 @@ impl<'a, E: Weight> Panel<'a, E> {
     /// One of them.
     #[inline(always)]
     pub fn pair(self, pair: usize) -> &'a E::Pair {
-        &self.strips[pair].as_ref()[self.side]
+        // The compiler knows that there is such a side.
+        &self.strips[pair].as_ref()[self.side % E::STRIP]
+    }
+
+    /// Some of them.
+    #[inline(always)]
+    pub fn of_pairs(self, pairs: Range<usize>) -> Self {
+        Self { strips: &self.strips[pairs], side: self.side }
     }
 
     /// Those of some inputs, of which the first has an even number.
     #[inline(always)]
     pub fn of_inputs(self, inputs: Range<usize>) -> Self {
-        Self { strips: &self.strips[pairs_of(inputs)], side: self.side }
+        self.of_pairs(pairs_of(inputs))
     }
 
     /// Whether no other panel of the strip lies before it.

@@ -1,5 +1,7 @@
 //! What a kernel reads next, asked for while it computes.
 
+use std::ops::Range;
+
 use super::tile::Columns;
 use crate::aligned::CACHE_LINE;
 use crate::simd::Simd;
@@ -79,6 +81,8 @@ pub struct AndNext<'a, C, const N: usize, const LINES: usize> {
 }
 
 impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'_, C, N, LINES> {
+    type Line = C::Line;
+
     // Where a line a pair is enough, there are, by default, so many rows that a line a turn is, too.
     const TURN: usize = if LINES == 1 { C::TURN } else { 1 };
 
@@ -93,12 +97,17 @@ impl<C: Columns<N>, const N: usize, const LINES: usize> Columns<N> for AndNext<'
     }
 
     #[inline(always)]
-    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
-        self.columns.of_pair(simd, pair, which)
+    fn of_pairs(self, pairs: Range<usize>) -> Self {
+        Self { columns: self.columns.of_pairs(pairs), ..self }
     }
 
     #[inline(always)]
-    fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N] {
-        self.columns.line(simd, k)
+    fn of_pair(self, pair: usize, which: usize, n: usize) -> C::Line {
+        self.columns.of_pair(pair, which, n)
+    }
+
+    #[inline(always)]
+    fn line(self, k: usize, n: usize) -> C::Line {
+        self.columns.line(k, n)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Rows of an output are far apart. So sums of a block's rows are kept close together until the last cut.
 
-use super::tile::{each_of_tile, read_tile, write_tile};
+use super::tile::{add_tile, each_of_tile, read_tile, write_tile};
 use crate::buffers::Buffers;
+use crate::simd::slices::straight;
 use crate::simd::{LANES, Lanes, Simd};
 
 /// The kept sums of a row: of `N` panels, those of the widest tile.
@@ -92,9 +93,12 @@ impl Route {
         out: &[&mut [f32]; R],
         mut sums: [[S::Lanes; N]; R],
     ) -> [[S::Lanes; N]; R] {
-        if !matches!(self.begin, Begin::Zero) {
-            let before: [[S::Lanes; N]; R] = self.before(simd, kept, out);
-            each_of_tile!([r; R], [n; N] => sums[r][n] = before[r][n] + sums[r][n]);
+        match self.begin {
+            Begin::Zero => (),
+            Begin::Out => sums = add_tile(simd, out, self.column, sums),
+            Begin::Kept => {
+                each_of_tile!([r; R], [n; N] => sums[r][n] = simd.load(&kept[r][n]) + sums[r][n]);
+            }
         }
         sums
     }

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::elements::{PAIR, Panel, Weight};
 use crate::aligned::CACHE_LINE;
-use crate::simd::slices::inlined;
+use crate::simd::slices::{inlined, straight};
 use crate::simd::{Element, LANES, Lanes, Registers, Simd};
 
 /// The left side of a tile: `R` rows, of which element `k` is multiplied by line `k` of each panel.
@@ -86,26 +86,59 @@ impl<const R: usize> Rows<R> for [&[f32]; R] {
     }
 }
 
+/// Sixteen numbers as stored.
+pub trait Line: Copy {
+    /// Reads them, widened exactly.
+    fn load<S: Simd>(self, simd: S) -> S::Lanes;
+
+    /// `factors[r] * line + sums[r]` for each `r`, rounded once.
+    #[inline(always)]
+    fn add_multiples<S: Simd, const R: usize>(
+        self,
+        simd: S,
+        factors: [S::Lanes; R],
+        mut sums: [S::Lanes; R],
+    ) -> [S::Lanes; R] {
+        let line = self.load(simd);
+        for r in 0..R {
+            sums[r] = factors[r].mul_add(line, sums[r]);
+        }
+        sums
+    }
+}
+
 /// The right side of a tile: lines of `N` panels.
 pub trait Columns<const N: usize>: Copy {
+    /// A line of a panel.
+    type Line: Line;
+
     /// Pairs of lines that a turn of a loop may take.
     const TURN: usize = 1;
 
     /// How many whole pairs of lines there are at most.
     fn pairs(self) -> usize;
 
+    /// Some whole pairs of lines.
+    ///
+    /// # Panics
+    ///
+    /// If they are not there.
+    fn of_pairs(self, pairs: Range<usize>) -> Self;
+
     /// Asks for what is next, when a turn begins.
     #[inline(always)]
     fn ask<S: Simd>(self, _simd: S, _pair: usize) {}
 
-    /// Line `PAIR * pair + which` of each panel, in a whole pair.
-    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N];
+    /// Line `PAIR * pair + which` of panel `n`, in a whole pair.
+    fn of_pair(self, pair: usize, which: usize, n: usize) -> Self::Line;
 
-    /// Line `k` of each panel.
-    fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N];
+    /// Line `k` of panel `n`.
+    fn line(self, k: usize, n: usize) -> Self::Line;
 }
 
-impl<E: Weight, const N: usize> Columns<N> for [Panel<'_, E>; N] {
+impl<'a, E: Weight, const N: usize> Columns<N> for [Panel<'a, E>; N] {
+    type Line = E::Line<'a>;
+
     // To widen, registers are needed that are not there for several pairs.
     const TURN: usize = if E::STRIP == 1 { 4 } else { 1 };
 
@@ -119,37 +152,72 @@ impl<E: Weight, const N: usize> Columns<N> for [Panel<'_, E>; N] {
     }
 
     #[inline(always)]
-    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
-        let mut lines = [simd.splat(0.0); N];
+    fn of_pairs(mut self, pairs: Range<usize>) -> Self {
         for n in 0..N {
-            lines[n] = E::load_pair(simd, self[n].pair(pair))[which];
+            self[n] = self[n].of_pairs(pairs.clone());
         }
-        lines
+        self
     }
 
     #[inline(always)]
-    fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N] {
-        self.of_pair(simd, k / PAIR, k % PAIR)
+    fn of_pair(self, pair: usize, which: usize, n: usize) -> E::Line<'a> {
+        E::line(self[n].pair(pair), which)
+    }
+
+    #[inline(always)]
+    fn line(self, k: usize, n: usize) -> E::Line<'a> {
+        self.of_pair(k / PAIR, k % PAIR, n)
+    }
+}
+
+impl Line for &[f32; LANES] {
+    #[inline(always)]
+    fn load<S: Simd>(self, simd: S) -> S::Lanes {
+        simd.load(self)
+    }
+
+    #[inline(always)]
+    fn add_multiples<S: Simd, const R: usize>(
+        self,
+        simd: S,
+        factors: [S::Lanes; R],
+        sums: [S::Lanes; R],
+    ) -> [S::Lanes; R] {
+        simd.add_multiples(self, factors, sums)
+    }
+}
+
+impl Line for &[f16; LANES] {
+    #[inline(always)]
+    fn load<S: Simd>(self, simd: S) -> S::Lanes {
+        simd.load_f16(self)
     }
 }
 
 /// A number that is stored in lines of sixteen.
 pub trait InLines: Element {
-    /// Reads a line, widened exactly.
-    fn load<S: Simd>(simd: S, line: &[Self; LANES]) -> S::Lanes;
+    /// Such a line.
+    type Line<'a>: Line;
+
+    /// The line.
+    fn line(line: &[Self; LANES]) -> Self::Line<'_>;
 }
 
 impl InLines for f32 {
+    type Line<'a> = &'a [f32; LANES];
+
     #[inline(always)]
-    fn load<S: Simd>(simd: S, line: &[f32; LANES]) -> S::Lanes {
-        simd.load(line)
+    fn line(line: &[f32; LANES]) -> &[f32; LANES] {
+        line
     }
 }
 
 impl InLines for f16 {
+    type Line<'a> = &'a [f16; LANES];
+
     #[inline(always)]
-    fn load<S: Simd>(simd: S, line: &[f16; LANES]) -> S::Lanes {
-        simd.load_f16(line)
+    fn line(line: &[f16; LANES]) -> &[f16; LANES] {
+        line
     }
 }
 
@@ -161,7 +229,9 @@ pub struct Lines<'a, E, const N: usize> {
     pub ahead: usize,
 }
 
-impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
+impl<'a, E: InLines, const N: usize> Columns<N> for Lines<'a, E, N> {
+    type Line = E::Line<'a>;
+
     #[inline(always)]
     fn pairs(self) -> usize {
         let mut lines = self.panels[0].len();
@@ -169,6 +239,14 @@ impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
             lines = if self.panels[n].len() < lines { self.panels[n].len() } else { lines };
         }
         lines / PAIR
+    }
+
+    #[inline(always)]
+    fn of_pairs(mut self, pairs: Range<usize>) -> Self {
+        for n in 0..N {
+            self.panels[n] = &self.panels[n][PAIR * pairs.start..PAIR * pairs.end];
+        }
+        self
     }
 
     #[inline(always)]
@@ -184,38 +262,21 @@ impl<E: InLines, const N: usize> Columns<N> for Lines<'_, E, N> {
     }
 
     #[inline(always)]
-    fn of_pair<S: Simd>(self, simd: S, pair: usize, which: usize) -> [S::Lanes; N] {
-        let mut lines = [simd.splat(0.0); N];
-        for n in 0..N {
-            lines[n] = E::load(simd, &self.panels[n].as_chunks::<PAIR>().0[pair][which]);
-        }
-        lines
+    fn of_pair(self, pair: usize, which: usize, n: usize) -> E::Line<'a> {
+        E::line(&self.panels[n].as_chunks::<PAIR>().0[pair][which])
     }
 
     #[inline(always)]
-    fn line<S: Simd>(self, simd: S, k: usize) -> [S::Lanes; N] {
-        let mut lines = [simd.splat(0.0); N];
-        for n in 0..N {
-            lines[n] = E::load(simd, &self.panels[n][k]);
-        }
-        lines
+    fn line(self, k: usize, n: usize) -> E::Line<'a> {
+        E::line(&self.panels[n][k])
     }
 }
 
-/// Evaluates `$body` for each element `[$r][$n]` of a tile of `R` rows and `N` panels, one after another.
-///
-/// Not in loops: the compiler would take one that stores registers for the copy of an array, and put them all into memory first.
+/// Evaluates `$body` for each element `[$r][$n]` of a tile of `R` rows and `N` panels, in straight code.
 macro_rules! each_of_tile {
-    ([$r:ident; $R:ident], [$n:ident; $N:ident] => $body:expr) => {{
-        const { assert!($R <= 12 && $N <= 4) };
-        each_of_tile!(@ $r, $R, each_of_tile!(@ $n, $N, $body; 0 1 2 3); 0 1 2 3 4 5 6 7 8 9 10 11)
-    }};
-    (@ $index:ident, $count:ident, $body:expr; $($i:literal)*) => {{
-        $(if $i < $count {
-            let $index = $i;
-            $body;
-        })*
-    }};
+    ([$r:ident; $R:ident], [$n:ident; $N:ident] => $body:expr) => {
+        straight!($r in 0, $R, of 12 => straight!($n in 0, $N, of 4 => $body))
+    };
 }
 pub(super) use each_of_tile;
 
@@ -233,6 +294,25 @@ pub fn read_tile<S: Simd, const R: usize, const N: usize>(
         let mut copy = [[[0.0; LANES]; N]; R];
         copy_from_rows(rows, column, N * LANES, copy.as_flattened_mut().as_flattened_mut());
         each_of_tile!([r; R], [n; N] => tile[r][n] = simd.load(&copy[r][n]));
+    }
+    tile
+}
+
+/// Adds `tile` to what [`read_tile`] reads, of which it never holds all: that would take as many registers again.
+#[inline(always)]
+pub fn add_tile<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    rows: &[&mut [f32]; R],
+    column: usize,
+    mut tile: [[S::Lanes; N]; R],
+) -> [[S::Lanes; N]; R] {
+    if is_whole::<R, N>(rows, column) {
+        each_of_tile!([r; R], [n; N] => {
+            tile[r][n] = simd.load(&lines::<N>(rows[r], column)[n]) + tile[r][n];
+        });
+    } else {
+        let before: [[S::Lanes; N]; R] = read_tile(simd, rows, column);
+        each_of_tile!([r; R], [n; N] => tile[r][n] = before[r][n] + tile[r][n]);
     }
     tile
 }
@@ -303,19 +383,24 @@ pub fn chain<S: Simd, C: Columns<N>, const R: usize, const N: usize>(
     if is_worth_turns::<S, C, R, N>() {
         while pair + C::TURN <= end {
             columns.ask(simd, pair);
-            for pair in pair..pair + C::TURN {
-                add_pair(simd, pair, rows, columns, &mut sums);
-            }
+            // One check of their length for all pairs.
+            let lines = columns.of_pairs(pair..pair + C::TURN);
+            straight!(i in 0, C::TURN, of 4 => add_pair(simd, rows, pair + i, lines, i, &mut sums));
             pair += C::TURN;
         }
     }
     for pair in pair..end {
         columns.ask(simd, pair);
-        add_pair(simd, pair, rows, columns, &mut sums);
+        add_pair(simd, rows, pair, columns, pair, &mut sums);
     }
     if !elements.end.is_multiple_of(PAIR) {
         let k = elements.end - 1;
-        add_products(simd, inlined!(|r| rows.element(k, r)), columns.line(simd, k), &mut sums);
+        add_products(
+            simd,
+            inlined!(|r| rows.element(k, r)),
+            inlined!(|n| columns.line(k, n)),
+            &mut sums,
+        );
     }
     sums
 }
@@ -331,29 +416,61 @@ const fn is_worth_turns<S: Simd, C: Columns<N>, const R: usize, const N: usize>(
 #[inline(always)]
 fn add_pair<S: Simd, const R: usize, const N: usize>(
     simd: S,
-    pair: usize,
     rows: impl Rows<R>,
+    of_rows: usize,
     columns: impl Columns<N>,
+    of_columns: usize,
     sums: &mut [[S::Lanes; N]; R],
 ) {
     for which in 0..PAIR {
-        let lines = columns.of_pair(simd, pair, which);
-        add_products(simd, inlined!(|r| rows.of_pair(pair, which, r)), lines, sums);
+        add_products(
+            simd,
+            inlined!(|r| rows.of_pair(of_rows, which, r)),
+            inlined!(|n| columns.of_pair(of_columns, which, n)),
+            sums,
+        );
     }
 }
 
 /// One link of every chain: the elements of the rows times a line of each panel.
 #[inline(always)]
-fn add_products<S: Simd, const R: usize, const N: usize>(
+fn add_products<S: Simd, L: Line, const R: usize, const N: usize>(
     simd: S,
     element: impl Fn(usize) -> f32,
-    lines: [S::Lanes; N],
+    line: impl Fn(usize) -> L,
     sums: &mut [[S::Lanes; N]; R],
 ) {
+    if holds_elements::<S, R, N>() {
+        let mut elements = [simd.splat(0.0); R];
+        for r in 0..R {
+            elements[r] = simd.splat(element(r));
+        }
+        for n in 0..N {
+            let mut of_panel = elements;
+            for r in 0..R {
+                of_panel[r] = sums[r][n];
+            }
+            let of_panel = line(n).add_multiples(simd, elements, of_panel);
+            for r in 0..R {
+                sums[r][n] = of_panel[r];
+            }
+        }
+        return;
+    }
+    let mut lines = [simd.splat(0.0); N];
+    for n in 0..N {
+        lines[n] = line(n).load(simd);
+    }
     for r in 0..R {
         let x = simd.splat(element(r));
         for n in 0..N {
             sums[r][n] = x.mul_add(lines[n], sums[r][n]);
         }
     }
+}
+
+/// Whether a tile holds elements in registers while lines pass by, and not lines while elements do: then they take fewer.
+#[inline(always)]
+const fn holds_elements<S: Simd, const R: usize, const N: usize>() -> bool {
+    S::TAKES_TWO_PANELS && N == 2 && R == 3
 }

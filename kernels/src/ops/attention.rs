@@ -4,7 +4,7 @@ use std::ops::Range;
 use super::key_value_cache::{KeyValueCache, with_elements};
 use crate::buffers::Buffers;
 use crate::fault;
-use crate::linear::tile::{Columns, InLines, Lines, OneByOne, chain};
+use crate::linear::tile::{Columns, InLines, Line as _, Lines, OneByOne, chain};
 use crate::simd::math::exp_of_at_most_89;
 use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
 use crate::threads::{join, split_rows};
@@ -747,12 +747,15 @@ impl<const R: usize> ValueTile<'_, R> {
         let lines = Lines { panels, ahead: self.ahead };
         tile = chain(simd, 0..fewest, self.probabilities, lines, tile);
         for k in fewest..most {
-            let lines = lines.line(simd, k);
+            let mut line = [simd.splat(0.0); N];
+            for n in 0..N {
+                line[n] = lines.line(k, n).load(simd);
+            }
             for r in 0..R {
                 if self.visible[r] > k {
                     let probability = simd.splat(self.probabilities[r][k]);
                     for n in 0..N {
-                        tile[r][n] = probability.mul_add(lines[n], tile[r][n]);
+                        tile[r][n] = probability.mul_add(line[n], tile[r][n]);
                     }
                 }
             }

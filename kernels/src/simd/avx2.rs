@@ -85,6 +85,7 @@ impl Simd for Avx2 {
     type Words = Avx2Words;
 
     const REGISTERS: Registers = Registers::Few;
+    const TAKES_TWO_PANELS: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Avx2Lanes {
@@ -135,6 +136,29 @@ impl Simd for Avx2 {
     fn splat_words(self, word: i32) -> Avx2Words {
         // SAFETY: `self` proves the features.
         Avx2Words([unsafe { _mm256_set1_epi32(word) }; 2])
+    }
+
+    // Half a line after the other: a register for one is all that twelve sums and three factors leave.
+    #[inline(always)]
+    fn add_multiples<const R: usize>(
+        self,
+        line: &[f32; LANES],
+        factors: [Avx2Lanes; R],
+        mut sums: [Avx2Lanes; R],
+    ) -> [Avx2Lanes; R] {
+        for half in 0..2 {
+            // SAFETY: `self` proves the features; both halves lie within the sixteen floats.
+            let line = unsafe { _mm256_loadu_ps(line.as_ptr().add(8 * half)) };
+            for r in 0..R {
+                let (factor, sum) = (factors[r].0[half], sums[r].0[half]);
+                // SAFETY: `self` proves the features.
+                sums[r].0[half] = unsafe {
+                    let sum = _mm256_castps_si256(_mm256_fmadd_ps(factor, line, sum));
+                    _mm256_castsi256_ps(in_order(sum))
+                };
+            }
+        }
+        sums
     }
 
     #[inline(always)]

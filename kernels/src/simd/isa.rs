@@ -156,6 +156,17 @@ macro_rules! isas {
                 self.registers() == Registers::Few
             }
 
+            /// Whether its tiles take two panels: see [`Simd::TAKES_TWO_PANELS`].
+            pub(crate) fn takes_two_panels(self) -> bool {
+                #[inline(always)]
+                fn of<S: Simd>(_: S) -> bool {
+                    S::TAKES_TWO_PANELS
+                }
+                match self {
+                    $(#[cfg($condition)] Self::$isa(token) => of(token),)*
+                }
+            }
+
             /// How many accumulators its registers hold.
             pub(crate) fn registers(self) -> Registers {
                 #[inline(always)]

@@ -2,6 +2,7 @@
 //! where the sum saturates. Weights of few bits leave room for several sums. Those of eight are multiplied by their size, at most 128, while
 //! their sign goes to the activation.
 
+use super::slices::straight;
 use super::{Dots, Simd, Words, WordsOf};
 
 /// Words as pairs of 16 bits.
@@ -82,7 +83,7 @@ fn pairs_of_bytes<D, const BITS: u32, const G: usize, const N: usize, const R: u
     let mut first = 0;
     while first + at_once <= G {
         if BITS == 8 {
-            each_group!(g in first, at_once => for n in 0..N {
+            straight!(g in first, groups_at_once(BITS), of 8 => for n in 0..N {
                 let (sizes, signs) = weights(n, g).sizes_and_signs();
                 for r in 0..R {
                     let activations = simd.splat_words(activations[r][g]);
@@ -92,7 +93,7 @@ fn pairs_of_bytes<D, const BITS: u32, const G: usize, const N: usize, const R: u
             });
         } else {
             let mut pairs = [[simd.splat_words(0); N]; R];
-            each_group!(g in first, at_once => for n in 0..N {
+            straight!(g in first, groups_at_once(BITS), of 8 => for n in 0..N {
                 let group = weights(n, g);
                 for r in 0..R {
                     let activations = simd.splat_words(activations[r][g]);
@@ -120,17 +121,3 @@ const fn groups_at_once(bits: u32) -> usize {
         _ => 8,
     }
 }
-
-/// Evaluates `$body` for each of up to eight groups, one after another, as the compiler does not with every loop of known length.
-macro_rules! each_group {
-    ($g:ident in $first:expr, $count:expr => $body:expr) => {
-        each_group!(@ $g, $first, $count, $body; 0 1 2 3 4 5 6 7)
-    };
-    (@ $g:ident, $first:expr, $count:expr, $body:expr; $($i:literal)*) => {{
-        $(if $i < $count {
-            let $g = $first + $i;
-            $body;
-        })*
-    }};
-}
-use each_group;

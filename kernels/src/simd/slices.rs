@@ -12,6 +12,30 @@ macro_rules! inlined {
 }
 pub(crate) use inlined;
 
+/// Evaluates `$body` for each of `$count` indices from `$first` on, at most 4, 8 or 12, one after another.
+///
+/// The compiler does not unroll every loop of known length, and one that stores registers it may take for the copy of an array, which puts them all
+/// into memory first.
+macro_rules! straight {
+    ($i:ident in $first:expr, $count:expr, of 4 => $body:expr) => {
+        straight!(@ $i, $first, $count, $body; 0 1 2 3)
+    };
+    ($i:ident in $first:expr, $count:expr, of 8 => $body:expr) => {
+        straight!(@ $i, $first, $count, $body; 0 1 2 3 4 5 6 7)
+    };
+    ($i:ident in $first:expr, $count:expr, of 12 => $body:expr) => {
+        straight!(@ $i, $first, $count, $body; 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $i:ident, $first:expr, $count:expr, $body:expr; $($offset:literal)*) => {{
+        const { assert!($count <= [$($offset),*].len()) };
+        $(if $offset < $count {
+            let $i = $first + $offset;
+            $body;
+        })*
+    }};
+}
+pub(crate) use straight;
+
 /// Folds `x` into two sets of sixteen lanes, element `i` into lane `i mod 32`, and combines the sets.
 ///
 /// `x` is padded with `identity`.

@@ -115,10 +115,11 @@ impl<E: Weight> Panels for Widened<'_, E> {
     ) -> Panel<'a, f32> {
         let narrow = self.0.panel(panel).of_inputs(inputs);
         let buffer = &mut buffer[..narrow.pairs()];
-        dispatch!(isa, simd => for (i, [pair]) in buffer.iter_mut().enumerate() {
-            for which in 0..PAIR {
-                E::line(narrow.pair(i), which).load(simd).store(&mut pair[which]);
-            }
+        dispatch!(isa, simd => for (i, [[first, second]]) in buffer.iter_mut().enumerate() {
+            let pair = narrow.pair(i);
+            let lines = [E::line(pair, 0).load(simd), E::line(pair, 1).load(simd)];
+            lines[0].store(first);
+            lines[1].store(second);
         });
         Panel::new(buffer, 0)
     }

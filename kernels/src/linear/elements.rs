@@ -142,7 +142,7 @@ impl<'a, E: Weight> Panel<'a, E> {
     /// One of them.
     #[inline(always)]
     pub fn pair(self, pair: usize) -> &'a E::Pair {
-        // The compiler knows that there is such a side.
+        // So that the compiler knows that there is such a side.
         &self.strips[pair].as_ref()[self.side % E::STRIP]
     }
 

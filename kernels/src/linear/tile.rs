@@ -417,16 +417,16 @@ const fn is_worth_turns<S: Simd, C: Columns<N>, const R: usize, const N: usize>(
 fn add_pair<S: Simd, const R: usize, const N: usize>(
     simd: S,
     rows: impl Rows<R>,
-    of_rows: usize,
+    pair_of_rows: usize,
     columns: impl Columns<N>,
-    of_columns: usize,
+    pair_of_columns: usize,
     sums: &mut [[S::Lanes; N]; R],
 ) {
     for which in 0..PAIR {
         add_products(
             simd,
-            inlined!(|r| rows.of_pair(of_rows, which, r)),
-            inlined!(|n| columns.of_pair(of_columns, which, n)),
+            inlined!(|r| rows.of_pair(pair_of_rows, which, r)),
+            inlined!(|n| columns.of_pair(pair_of_columns, which, n)),
             sums,
         );
     }

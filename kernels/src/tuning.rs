@@ -97,7 +97,7 @@ knobs! {
     RowRunBytes = "row_run_bytes": 4 * KIB..=16 * KIB * KIB, step 4 * KIB, tried [32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB], default Source::Always(128 * KIB);
     /// Threads that share one row, at most: a few may read as fast as memory gives.
     RowThreads = "row_threads": 1..=MOST_PARTS, step 1, tried [1, 2, 4, 8, 16, 32, MOST_PARTS], default Source::Always(MOST_PARTS);
-    /// Rows for which it is enough to ask for one line of what is next with each step of a tile: fewer rows have fewer tiles to ask in.
+    /// Rows for which it is enough to ask for one line of what is next with each step of a tile, and from which tiles take two panels with AVX2: fewer rows have fewer tiles to ask in.
     ManyRows = "many_rows": 2..=BLOCK_ROWS + 1, step 1, tried [16, 48, 96], default Source::Always(48);
     /// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
     WidenedRows = "widened_rows": 2..=144, step 1, tried [4, 16, 64], default Source::Always(16);

@@ -525,8 +525,8 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self.0, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::apart(self.0, kernel)
     }
 
     #[inline(always)]
@@ -758,8 +758,8 @@ impl<D: Dots> Dots for Faulty<D> {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Dots::vectorize(self.0, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Dots::apart(self.0, kernel)
     }
 
     #[inline(always)]
@@ -810,8 +810,8 @@ impl<D: BrainDots> BrainDots for Faulty<D> {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        BrainDots::vectorize(self.0, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        BrainDots::apart(self.0, kernel)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! implementation rounds every operation identically, so a kernel written once against these traits returns the same
 //! bits everywhere.
 //!
-//! One hazard: on x86 a function between [`Simd::vectorize`] and an intrinsic that is not `#[inline(always)]` is
+//! One hazard: on x86 a function between [`Simd::apart`] and an intrinsic that is not `#[inline(always)]` is
 //! compiled without the instruction set. It stays right and becomes thirty times slower. Loops over lanes are therefore
 //! plain `for` loops (iterator adaptors are only `#[inline]`), closures go through `inlined!`, and CI looks for
 //! intrinsics that were left as calls.
@@ -22,6 +22,7 @@ pub(crate) mod slices;
 pub mod verbs;
 
 pub(crate) use dispatch::*;
+use environment::with_default;
 use isa::{DotInstructions, Token};
 pub use isa::{ISA_NAMES, Isa, IsaError};
 pub(crate) use isa::{each_isa, isas};
@@ -70,6 +71,14 @@ pub enum Registers {
     Few,
     /// Twenty-four lanes values and a little more.
     Many,
+}
+
+impl Registers {
+    /// Whether they are [`Many`](Self::Many).
+    #[inline(always)]
+    pub const fn are_many(self) -> bool {
+        matches!(self, Self::Many)
+    }
 }
 
 /// Proof that one instruction set is available.
@@ -125,10 +134,17 @@ pub trait Simd: Copy + Send + Sync {
     /// hint without effect on any result.
     fn prefetch<L>(self, elements: &[L], bytes: usize);
 
-    /// Runs `kernel` with this instruction set enabled and the default floating-point environment.
+    /// Runs `kernel` in a function of its own, which has this instruction set enabled.
     ///
-    /// Everything that `kernel` calls must be `#[inline(always)]` to be compiled for it.
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R;
+    /// Everything that `kernel` calls must be `#[inline(always)]` to be compiled for it. The function itself must be `#[inline(never)]`: no
+    /// arithmetic may move out of the environment it must run in, and loops that are kept apart are not to meet again in one function.
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R;
+
+    /// As [`apart`](Self::apart), and with the default floating-point environment.
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        with_default(move || self.apart(kernel))
+    }
 
     /// Reads fewer than sixteen floats; the missing lanes hold `fill`.
     #[inline(always)]
@@ -145,6 +161,13 @@ pub trait Lanes:
 {
     /// `self * factor + term`, rounded once.
     fn mul_add(self, factor: Self, term: Self) -> Self;
+
+    /// As [`mul_add`](Self::mul_add), after what was computed like this before: so that a compiler that moves loads ahead does not run out of
+    /// registers.
+    #[inline(always)]
+    fn mul_add_in_order(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
+    }
 
     /// `self` where it is greater than `other`, else `other` (also where they are equal or unordered).
     fn max(self, other: Self) -> Self;
@@ -226,8 +249,14 @@ pub trait Dots: Copy + Send + Sync {
     /// The instruction set.
     fn simd(self) -> Self::Simd;
 
+    /// As [`Simd::apart`], with what the products need enabled besides.
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R;
+
     /// As [`Simd::vectorize`], with what the products need enabled besides.
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R;
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        with_default(move || self.apart(kernel))
+    }
 
     /// Adds to each sum its four products of bytes. Those of `weights` are unsigned and at most 63, those of `activations` signed and at
     /// least -127.
@@ -294,8 +323,14 @@ pub trait BrainDots: Copy + Send + Sync {
     /// The instruction set.
     fn simd(self) -> Self::Simd;
 
+    /// As [`Simd::apart`], with what the products need enabled besides.
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R;
+
     /// As [`Simd::vectorize`], with what the products need enabled besides.
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R;
+    #[inline(always)]
+    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+        with_default(move || self.apart(kernel))
+    }
 
     /// Reads sixteen words of two brain floats as they are.
     fn load_pairs(self, from: &[[bf16; 2]; LANES]) -> <Self::Simd as Simd>::Words;

@@ -431,28 +431,28 @@ fn prefetch<S: Simd, E: Weight>(
     }
 }
 
-/// Evaluates `$body` with the constant `$rows` equal to `$size`, one of the heights that [`tile_height`] gives.
+/// Evaluates `$body` with the constant `$rows` equal to what [`tile_height`] gives. Heights that it never gives here are not compiled.
 macro_rules! with_height {
-    ($size:expr, $rows:ident => $body:expr) => {
-        match $size {
-            12 => with_height!(@ 12, $rows => $body),
-            8 => with_height!(@ 8, $rows => $body),
-            6 => with_height!(@ 6, $rows => $body),
-            3 => with_height!(@ 3, $rows => $body),
-            4 => with_height!(@ 4, $rows => $body),
-            2 => with_height!(@ 2, $rows => $body),
-            _ => with_height!(@ 1, $rows => $body),
+    (tile_height($registers:expr, $panels:expr, $left:expr), $rows:ident => $body:expr) => {
+        with_height!(@ $registers, $panels, $left, $rows, $body; 12 8 6 4 3 2)
+    };
+    (@ $registers:expr, $panels:expr, $left:expr, $rows:ident, $body:expr; $($height:literal)*) => {
+        match tile_height($registers, $panels, $left) {
+            $($height if const { tile_height($registers, $panels, $height) == $height } => {
+                const $rows: usize = $height;
+                $body
+            })*
+            _ => {
+                const $rows: usize = 1;
+                $body
+            }
         }
     };
-    (@ $size:literal, $rows:ident => $body:expr) => {{
-        const $rows: usize = $size;
-        $body
-    }};
 }
 
 /// The height of the next tile of so many panels when `left` rows are left: such that its sums stay in registers.
 #[inline(always)]
-fn tile_height(registers: Registers, panels: usize, left: usize) -> usize {
+const fn tile_height(registers: Registers, panels: usize, left: usize) -> usize {
     match (registers, panels, left) {
         (Registers::Many, ..3, 12..) => 12,
         (Registers::Many, _, 8..) => 8,
@@ -501,14 +501,14 @@ impl<E: Weight> Tiles<'_, E> {
         kept: &mut [RowSums<PANELS>],
         out: &mut [&mut [f32]],
     ) {
-        match (S::REGISTERS, self.weights) {
-            (Registers::Many, &[a, b, c]) => {
+        match self.weights {
+            &[a, b, c] if const { S::REGISTERS.are_many() } => {
                 self.panels::<S, 3, LINES>(simd, [a, b, c], 0, kept, out);
             }
-            (_, &[a, b]) if Self::takes_two::<S, LINES>() => {
+            &[a, b] if const { Self::takes_two::<S, LINES>() } => {
                 self.panels::<S, 2, LINES>(simd, [a, b], 0, kept, out);
             }
-            (_, weights) => {
+            weights => {
                 for (n, weights) in weights.iter().enumerate() {
                     let kept = &mut kept[n * out.len()..];
                     self.panels::<S, 1, LINES>(simd, [*weights], n, kept, out);
@@ -543,11 +543,10 @@ impl<E: Weight> Tiles<'_, E> {
         let route = self.route.from(which * LANES);
         let mut first = 0;
         while first < out_rows {
-            let height = tile_height(S::REGISTERS, N, out_rows - first);
-            let next = upcoming.of_tile(first, height);
-            let columns = AndNext::<_, N, LINES> { columns: weights, next };
             let packed = &self.rows[first..];
-            with_height!(height, R => {
+            with_height!(tile_height(S::REGISTERS, N, out_rows - first), R => {
+                let next = upcoming.of_tile(first, R);
+                let columns = AndNext::<_, N, LINES> { columns: weights, next };
                 let rows = OneByOne(packed.first_chunk::<R>().expect("the tile's rows were copied"));
                 let zero = [[simd.splat(0.0); N]; R];
                 let kept = kept[first..].first_chunk_mut().expect("the tile's rows");
@@ -556,8 +555,8 @@ impl<E: Weight> Tiles<'_, E> {
                 let sums = chain(simd, 0..self.depth, rows, columns, zero);
                 let sums = route.add(simd, kept, out, sums);
                 route.put(&sums, kept, out);
+                first += R;
             });
-            first += height;
         }
     }
 }

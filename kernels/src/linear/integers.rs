@@ -400,18 +400,20 @@ impl Tiles<'_> {
         let rows = out.len();
         let mut row = 0;
         while row < rows {
-            row += match (D::Simd::REGISTERS, self.weights.len(), rows - row) {
-                (Registers::Many, 2, HIGH_TILE..) => {
-                    self.tile::<W, D, FEW, 2, HIGH_TILE>(dots, row, out)
+            row += if const { D::Simd::REGISTERS.are_many() } && self.weights.len() == 2 {
+                match rows - row {
+                    HIGH_TILE.. => self.tile::<W, D, FEW, 2, HIGH_TILE>(dots, row, out),
+                    4.. if FEW => self.tile::<W, D, FEW, 2, 4>(dots, row, out),
+                    3.. => self.tile::<W, D, FEW, 2, 3>(dots, row, out),
+                    2.. if FEW => self.tile::<W, D, FEW, 2, 2>(dots, row, out),
+                    _ => self.tile::<W, D, FEW, 2, 1>(dots, row, out),
                 }
-                (Registers::Many, 2, 4..) if FEW => self.tile::<W, D, FEW, 2, 4>(dots, row, out),
-                (Registers::Many, 2, 3..) => self.tile::<W, D, FEW, 2, 3>(dots, row, out),
-                (Registers::Many, 2, 2..) if FEW => self.tile::<W, D, FEW, 2, 2>(dots, row, out),
-                (Registers::Many, 2, _) => self.tile::<W, D, FEW, 2, 1>(dots, row, out),
-                (_, 1, LOW_TILE..) => self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out),
-                (_, 1, 2..) if FEW => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
-                (_, 1, _) => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
-                _ => unreachable!("a tile has as many panels as its sums have registers"),
+            } else {
+                match rows - row {
+                    LOW_TILE.. => self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out),
+                    2.. if FEW => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
+                    _ => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
+                }
             };
         }
     }
@@ -425,8 +427,8 @@ impl Tiles<'_> {
         out: &mut [&mut [f32]],
     ) -> usize {
         let simd = dots.simd();
-        let weights = self.weights.first_chunk::<N>().expect("the tile's panels");
-        let groups = self.groups.first_chunk::<N>().expect("the tile's panels");
+        let weights: &[_; N] = self.weights.try_into().expect("the tile's panels");
+        let groups: &[_; N] = self.groups.try_into().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
         let (out, after) = out[first..].split_first_chunk_mut::<R>().expect("the tile's rows");
         self.route.ask::<_, N>(simd, &after[..R.min(after.len())]);
@@ -587,7 +589,7 @@ impl Unpacked {
         self.runs = runs.len();
         for (to, run) in runs.enumerate() {
             let (groups, Scales { scales, minimum }) = weights.run(simd, panel, run);
-            if !Self::are_bytes::<B>() {
+            if const { !Self::are_bytes::<B>() } {
                 for g in 0..GROUPS {
                     groups[g].store(&mut self.groups[to][g]);
                 }

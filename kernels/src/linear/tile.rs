@@ -8,7 +8,7 @@ use half::f16;
 use super::elements::{PAIR, Panel, Weight};
 use crate::aligned::CACHE_LINE;
 use crate::simd::slices::{inlined, straight};
-use crate::simd::{Element, LANES, Lanes, Registers, Simd};
+use crate::simd::{Element, LANES, Lanes, Simd};
 
 /// The left side of a tile: `R` rows, of which element `k` is multiplied by line `k` of each panel.
 pub trait Rows<const R: usize>: Copy {
@@ -380,7 +380,7 @@ pub fn chain<S: Simd, C: Columns<N>, const R: usize, const N: usize>(
     // The compiler knows this limit of rows, and leaves out a check of each pair.
     let end = pairs.end.min(rows.pairs());
     let mut pair = pairs.start;
-    if is_worth_turns::<S, C, R, N>() {
+    if const { is_worth_turns::<S, C, R, N>() } {
         while pair + C::TURN <= end {
             columns.ask(simd, pair);
             // One check of their length for all pairs.
@@ -409,7 +409,13 @@ pub fn chain<S: Simd, C: Columns<N>, const R: usize, const N: usize>(
 /// the largest tile is one of few registers; a core that another thread uses, too, has no time for it.
 #[inline(always)]
 const fn is_worth_turns<S: Simd, C: Columns<N>, const R: usize, const N: usize>() -> bool {
-    matches!(S::REGISTERS, Registers::Few) && R * N >= 6 && C::TURN > 1
+    fills_registers::<S, R, N>() && C::TURN > 1
+}
+
+/// Whether a tile is the largest of few registers: with its factors it fills them.
+#[inline(always)]
+const fn fills_registers<S: Simd, const R: usize, const N: usize>() -> bool {
+    !S::REGISTERS.are_many() && R * N >= 6
 }
 
 /// Two links of every chain.
@@ -440,7 +446,7 @@ fn add_products<S: Simd, L: Line, const R: usize, const N: usize>(
     line: impl Fn(usize) -> L,
     sums: &mut [[S::Lanes; N]; R],
 ) {
-    if holds_elements::<S, R, N>() {
+    if const { holds_elements::<S, R, N>() } {
         let mut elements = [simd.splat(0.0); R];
         for r in 0..R {
             elements[r] = simd.splat(element(r));
@@ -464,7 +470,11 @@ fn add_products<S: Simd, L: Line, const R: usize, const N: usize>(
     for r in 0..R {
         let x = simd.splat(element(r));
         for n in 0..N {
-            sums[r][n] = x.mul_add(lines[n], sums[r][n]);
+            sums[r][n] = if const { fills_registers::<S, R, N>() } {
+                x.mul_add_in_order(lines[n], sums[r][n])
+            } else {
+                x.mul_add(lines[n], sums[r][n])
+            };
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::buffers::Buffers;
 use crate::fault;
 use crate::linear::tile::{Columns, InLines, Line as _, Lines, OneByOne, chain};
 use crate::simd::math::exp_of_at_most_89;
-use crate::simd::{Isa, LANES, Lanes, Registers, Simd, dispatch};
+use crate::simd::slices::inlined;
+use crate::simd::{Isa, LANES, Lanes, Simd, dispatch};
 use crate::threads::{join, split_rows};
 use crate::tuning::Knob;
 
@@ -253,12 +254,13 @@ impl Band {
 /// The bands of tasks.
 pub(crate) static BUFFERS: Buffers<Band> = Buffers::new();
 
-/// Evaluates `$body` with the constant `$rows` equal to `$size`, which is 1 to [`TILE`].
+/// Evaluates `$body` with the constant `$rows` equal to `$size`, which is 1 to [`TILE`]. Each is a function of its own: all tiles in one would take
+/// the compiler most of a minute.
 macro_rules! with_tile {
-    ($size:expr, $rows:ident => $body:expr) => {
+    ($simd:ident, $size:expr, $rows:ident => $body:expr) => {
         match $size {
-            6 => with_tile!(@ 6, $rows => $body),
-            5 => with_tile!(@ 5, $rows => $body),
+            6 => $simd.apart(inlined!(|| with_tile!(@ 6, $rows => $body))),
+            5 => $simd.apart(inlined!(|| with_tile!(@ 5, $rows => $body))),
             4 => with_tile!(@ 4, $rows => $body),
             3 => with_tile!(@ 3, $rows => $body),
             2 => with_tile!(@ 2, $rows => $body),
@@ -458,6 +460,12 @@ impl<E: InLines> Block<'_, E> {
         if R < TILE { self.ahead } else { 0 }
     }
 
+    /// Whether the rows from `first` on see all its keys.
+    #[inline(always)]
+    fn is_whole(self, first: usize) -> bool {
+        self.rows.visible(first, self.key) == BLOCK
+    }
+
     /// Adds the block to the sums of those rows that see it.
     #[inline(always)]
     fn add_to<S: Simd>(
@@ -487,22 +495,22 @@ impl<E: InLines> Block<'_, E> {
     ) -> OfRows {
         let head_dim = self.rows.head_dim;
         let mut largest = Partials::EMPTY.maxima;
+        let is_whole = self.is_whole(first);
         for first in (first..self.rows.count).step_by(TILE) {
             let height = TILE.min(self.rows.count - first);
             let queries = &queries[first..][..height];
             let scores = &mut scores[first..][..height];
-            let largest = &mut largest.as_flattened_mut()[first..][..height];
-            with_tile!(height, R => {
-                let visible = self.rows.visible_to_tile::<R>(first, self.key);
+            let panels = self.rows.visible(first + height - 1, self.key).div_ceil(LANES);
+            with_tile!(simd, height, R => {
                 let scores = scores.first_chunk_mut::<R>().expect("the tile's rows");
                 let queries = OneByOne(queries.first_chunk::<R>().expect("the tile's rows"));
-                let panels = visible[R - 1].div_ceil(LANES);
                 let ahead = self.ahead_of_tile::<R>();
                 score_tile(simd, head_dim, queries, self.keys, ahead, panels, scores);
-                for r in 0..R {
-                    largest[r] = mask(simd, &mut scores[r], visible[r]);
-                }
             });
+            for (r, scores) in (first..).zip(scores) {
+                let visible = if is_whole { BLOCK } else { self.rows.visible(r, self.key) };
+                largest.as_flattened_mut()[r] = mask(simd, scores, visible);
+            }
         }
         largest
     }
@@ -526,7 +534,7 @@ impl<E: InLines> Block<'_, E> {
             exp_of_at_most_89(simd, [old - new])[0].store(&mut factors[i]);
             new.store(&mut partials.maxima[i]);
         }
-        let is_whole = self.rows.visible(first, self.key) == BLOCK;
+        let is_whole = self.is_whole(first);
         for r in first..self.rows.count {
             let maximum = simd.splat(partials.maxima.as_flattened()[r]);
             let sum = simd.load(&partials.sums[r]) * simd.splat(factors.as_flattened()[r]);
@@ -562,7 +570,7 @@ impl<E: InLines> Block<'_, E> {
             let probabilities = &probabilities[first..][..height];
             let factors = &factors[first..][..height];
             let sums = &mut sums[first * panels..][..height * panels];
-            with_tile!(height, R => {
+            with_tile!(simd, height, R => {
                 let mut tile: [&[f32]; R] = [&[]; R];
                 for r in 0..R {
                     tile[r] = probabilities[r].as_flattened();
@@ -624,12 +632,6 @@ fn soften<S: Simd, const N: usize>(
     sum
 }
 
-/// Whether the registers hold the sums of a tile's rows times four panels.
-#[inline(always)]
-fn is_wide<S: Simd>() -> bool {
-    S::REGISTERS == Registers::Many
-}
-
 /// The scores of the first `panels` panels of keys.
 #[inline(always)]
 fn score_tile<S: Simd, E: InLines, const R: usize>(
@@ -642,13 +644,14 @@ fn score_tile<S: Simd, E: InLines, const R: usize>(
     scores: &mut [Scores; R],
 ) {
     let mut panel = 0;
-    if is_wide::<S>() {
+    // Then the registers hold the sums of a tile's rows times four panels.
+    if const { S::REGISTERS.are_many() } {
         while panel + 4 <= panels {
             score_panels::<S, E, R, 4>(simd, head_dim, queries, keys, ahead, panel, scores);
             panel += 4;
         }
     }
-    if is_wide::<S>() || R < 4 {
+    if const { S::REGISTERS.are_many() || R < 4 } {
         while panel + 2 <= panels {
             score_panels::<S, E, R, 2>(simd, head_dim, queries, keys, ahead, panel, scores);
             panel += 2;
@@ -704,12 +707,12 @@ impl<const R: usize> ValueTile<'_, R> {
     ) {
         let panels = values.len() / BLOCK;
         let mut panel = 0;
-        if is_wide::<S>() {
+        if const { S::REGISTERS.are_many() } {
             while panel + 4 <= panels {
                 self.add_panels::<S, E, 4>(simd, values, panel, sums);
                 panel += 4;
             }
-        } else if R < 4 {
+        } else if const { R < 4 } {
             while panel + 2 <= panels {
                 self.add_panels::<S, E, 2>(simd, values, panel, sums);
                 panel += 2;

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 
 use super::nearness::Nearness;
 use super::pairs::Pairs;
-use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Token, Words, environment};
+use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Token, Words};
 
 /// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,10 +152,7 @@ impl Simd for Avx2 {
             for r in 0..R {
                 let (factor, sum) = (factors[r].0[half], sums[r].0[half]);
                 // SAFETY: `self` proves the features.
-                sums[r].0[half] = unsafe {
-                    let sum = _mm256_castps_si256(_mm256_fmadd_ps(factor, line, sum));
-                    _mm256_castsi256_ps(in_order(sum))
-                };
+                sums[r].0[half] = unsafe { mul_add_in_order(factor, line, sum) };
             }
         }
         sums
@@ -167,13 +164,14 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn with_avx2<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the features.
-        environment::with_default(move || unsafe { with_avx2(kernel) })
+        unsafe { with_avx2(kernel) }
     }
 }
 
@@ -197,6 +195,11 @@ impl Lanes for Avx2Lanes {
     #[inline(always)]
     fn mul_add(self, factor: Self, term: Self) -> Self {
         halves!(_mm256_fmadd_ps(self, factor, term))
+    }
+
+    #[inline(always)]
+    fn mul_add_in_order(self, factor: Self, term: Self) -> Self {
+        halves!(mul_add_in_order(self, factor, term))
     }
 
     #[inline(always)]
@@ -348,6 +351,12 @@ fn in_order(mut integers: __m256i) -> __m256i {
     integers
 }
 
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn mul_add_in_order(x: __m256, factor: __m256, term: __m256) -> __m256 {
+    _mm256_castsi256_ps(in_order(_mm256_castps_si256(_mm256_fmadd_ps(x, factor, term))))
+}
+
 /// By how many bits to shift.
 #[inline(always)]
 pub fn count(bits: u32) -> __m128i {
@@ -406,13 +415,14 @@ impl Dots for AvxVnni {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
         fn with_vnni<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the features.
-        environment::with_default(move || unsafe { with_vnni(kernel) })
+        unsafe { with_vnni(kernel) }
     }
 
     #[inline(always)]

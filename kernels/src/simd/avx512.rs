@@ -14,7 +14,6 @@ use super::pairs::Pairs;
 use super::slices::inlined;
 use super::{
     BrainDots, DotInstructions, Dots, LANES, Lanes, Registers, Scalar, Simd, Token, Words,
-    environment,
 };
 
 /// Proof of AVX-512 Foundation and its instructions for bytes and words (BW).
@@ -190,13 +189,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw")]
         fn with_avx512<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the feature.
-        environment::with_default(move || unsafe { with_avx512(kernel) })
+        unsafe { with_avx512(kernel) }
     }
 }
 
@@ -386,13 +386,14 @@ impl Dots for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
         fn with_vnni<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the features.
-        environment::with_default(move || unsafe { with_vnni(kernel) })
+        unsafe { with_vnni(kernel) }
     }
 
     #[inline(always)]
@@ -431,13 +432,14 @@ impl BrainDots for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
         fn with_bf16<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the features.
-        environment::with_default(move || unsafe { with_bf16(kernel) })
+        unsafe { with_bf16(kernel) }
     }
 
     #[inline(always)]

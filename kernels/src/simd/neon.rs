@@ -8,7 +8,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Token, Words, environment};
+use super::{DotInstructions, Dots, LANES, Lanes, Registers, Simd, Token, Words};
 
 /// Proof of Advanced SIMD.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,15 +159,14 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        /// Not inlined, so that no arithmetic moves out of the environment it must run in.
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[inline(never)]
         #[target_feature(enable = "neon")]
         fn with_neon<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the feature.
-        environment::with_default(move || unsafe { with_neon(kernel) })
+        unsafe { with_neon(kernel) }
     }
 }
 
@@ -377,8 +376,8 @@ impl Dots for Neon {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::apart(self, kernel)
     }
 
     #[inline(always)]
@@ -418,8 +417,8 @@ impl Dots for NeonDot {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self.0, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::apart(self.0, kernel)
     }
 
     #[inline(always)]

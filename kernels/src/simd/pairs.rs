@@ -33,8 +33,8 @@ impl<S: Simd<Words: Pairs>> Dots for S {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::apart(self, kernel)
     }
 
     #[inline(always)]
@@ -82,7 +82,7 @@ fn pairs_of_bytes<D, const BITS: u32, const G: usize, const N: usize, const R: u
     const { assert!(G.is_multiple_of(groups_at_once(BITS))) };
     let mut first = 0;
     while first + at_once <= G {
-        if BITS == 8 {
+        if const { BITS == 8 } {
             straight!(g in first, groups_at_once(BITS), of 8 => for n in 0..N {
                 let (sizes, signs) = weights(n, g).sizes_and_signs();
                 for r in 0..R {

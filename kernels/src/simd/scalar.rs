@@ -6,7 +6,7 @@ use std::ops::{Add, Div, Mul, Sub};
 use half::{bf16, f16};
 
 use super::{
-    BrainDots, Dots, LANES, Lanes, Registers, Simd, Token, Words, environment, fold_halves,
+    BrainDots, Dots, LANES, Lanes, Registers, Simd, Token, Words, fold_halves,
 };
 
 /// Needs nothing from the CPU.
@@ -76,13 +76,12 @@ impl Simd for Scalar {
     fn prefetch<L>(self, _elements: &[L], _bytes: usize) {}
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        /// Not inlined, so that no arithmetic moves out of the environment it must run in.
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[inline(never)]
         fn call<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
-        environment::with_default(move || call(kernel))
+        call(kernel)
     }
 }
 
@@ -219,8 +218,8 @@ impl Dots for Scalar {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::apart(self, kernel)
     }
 
     #[inline(always)]
@@ -275,8 +274,8 @@ impl BrainDots for Scalar {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::apart(self, kernel)
     }
 
     #[inline(always)]

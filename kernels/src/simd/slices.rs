@@ -28,7 +28,7 @@ macro_rules! straight {
     };
     (@ $i:ident, $first:expr, $count:expr, $body:expr; $($offset:literal)*) => {{
         const { assert!($count <= [$($offset),*].len()) };
-        $(if $offset < $count {
+        $(if const { $offset < $count } {
             let $i = $first + $offset;
             $body;
         })*

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use super::avx2::{UPPER_HALF, count};
 use super::nearness::Nearness;
 use super::pairs::Pairs;
-use super::{LANES, Lanes, Registers, Simd, Token, Words, environment};
+use super::{LANES, Lanes, Registers, Simd, Token, Words};
 
 /// Proof of SSE4.1 and SSSE3.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,15 +145,14 @@ impl Simd for Sse41 {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        /// Not inlined, so that no arithmetic moves out of the environment it must run in.
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[inline(never)]
         #[target_feature(enable = "sse4.1,ssse3")]
         fn with_sse41<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the features.
-        environment::with_default(move || unsafe { with_sse41(kernel) })
+        unsafe { with_sse41(kernel) }
     }
 }
 

@@ -10,7 +10,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{Dots, LANES, Lanes, Registers, Scalar, Simd, Token, Words, environment};
+use super::{Dots, LANES, Lanes, Registers, Scalar, Simd, Token, Words};
 
 /// Proof of FEATURES.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,15 +118,14 @@ impl Simd for Template {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        /// Not inlined, so that no arithmetic moves out of the environment it must run in.
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[inline(never)]
         #[target_feature(enable = "sse2")]
         fn with_features<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
         // SAFETY: `self` proves the features.
-        environment::with_default(move || unsafe { with_features(kernel) })
+        unsafe { with_features(kernel) }
     }
 }
 
@@ -246,8 +245,8 @@ impl Dots for Template {
     }
 
     #[inline(always)]
-    fn vectorize<R>(self, kernel: impl FnOnce() -> R) -> R {
-        Simd::vectorize(self, kernel)
+    fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
+        Simd::apart(self, kernel)
     }
 
     #[inline(always)]

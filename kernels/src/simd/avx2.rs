@@ -78,6 +78,11 @@ macro_rules! halves {
         // SAFETY: lanes and words exist only where an `Avx2` token was made, so the features are present.
         $type(unsafe { [$function($($lanes.0[0]),+), $function($($lanes.0[1]),+)] })
     };
+    ($type:ident: $function:ident($lanes:expr; $of_both:expr)) => {{
+        let of_both = $of_both;
+        // SAFETY: as above.
+        $type(unsafe { [$function($lanes.0[0], of_both), $function($lanes.0[1], of_both)] })
+    }};
 }
 
 impl Simd for Avx2 {
@@ -309,20 +314,17 @@ impl Words for Avx2Words {
 
     #[inline(always)]
     fn shift_left(self, bits: u32) -> Self {
-        // SAFETY: words prove the features.
-        Self(self.0.map(|half| unsafe { _mm256_sll_epi32(half, count(bits)) }))
+        halves!(Avx2Words: _mm256_sll_epi32(self; count(bits)))
     }
 
     #[inline(always)]
     fn shift_right(self, bits: u32) -> Self {
-        // SAFETY: words prove the features.
-        Self(self.0.map(|half| unsafe { _mm256_srl_epi32(half, count(bits)) }))
+        halves!(Avx2Words: _mm256_srl_epi32(self; count(bits)))
     }
 
     #[inline(always)]
     fn shift_right_signed(self, bits: u32) -> Self {
-        // SAFETY: words prove the features.
-        Self(self.0.map(|half| unsafe { _mm256_sra_epi32(half, count(bits)) }))
+        halves!(Avx2Words: _mm256_sra_epi32(self; count(bits)))
     }
 
     #[inline(always)]

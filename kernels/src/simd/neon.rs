@@ -304,6 +304,13 @@ impl Lanes for NeonLanes {
     }
 }
 
+/// By how many bits to shift to the left.
+#[inline(always)]
+fn counts(bits: i32) -> NeonWords {
+    // SAFETY: Advanced SIMD is part of aarch64.
+    NeonWords([unsafe { vdupq_n_s32(bits) }; 4])
+}
+
 impl Words for NeonWords {
     type Lanes = NeonLanes;
 
@@ -319,23 +326,25 @@ impl Words for NeonWords {
 
     #[inline(always)]
     fn shift_left(self, bits: u32) -> Self {
-        // SAFETY: words prove the feature.
-        Self(self.0.map(|four| unsafe { vshlq_s32(four, vdupq_n_s32(bits.cast_signed())) }))
+        let counts = counts(bits.cast_signed());
+        quarters!(NeonWords: vshlq_s32(self, counts))
     }
 
     #[inline(always)]
     fn shift_right(self, bits: u32) -> Self {
-        // SAFETY: words prove the feature.
-        Self(self.0.map(|four| unsafe {
-            let four = vreinterpretq_u32_s32(four);
-            vreinterpretq_s32_u32(vshlq_u32(four, vdupq_n_s32(-bits.cast_signed())))
-        }))
+        #[inline(always)]
+        unsafe fn shift(four: int32x4_t, counts: int32x4_t) -> int32x4_t {
+            // SAFETY: the caller proves the feature.
+            unsafe { vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(four), counts)) }
+        }
+        let counts = counts(-bits.cast_signed());
+        quarters!(NeonWords: shift(self, counts))
     }
 
     #[inline(always)]
     fn shift_right_signed(self, bits: u32) -> Self {
-        // SAFETY: words prove the feature.
-        Self(self.0.map(|four| unsafe { vshlq_s32(four, vdupq_n_s32(-bits.cast_signed())) }))
+        let counts = counts(-bits.cast_signed());
+        quarters!(NeonWords: vshlq_s32(self, counts))
     }
 
     #[inline(always)]

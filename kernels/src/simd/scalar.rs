@@ -5,9 +5,7 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
-use super::{
-    BrainDots, Dots, LANES, Lanes, Registers, Simd, Token, Words, fold_halves,
-};
+use super::{BrainDots, Dots, LANES, Lanes, Registers, Simd, Token, Words, fold_halves};
 
 /// Needs nothing from the CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]

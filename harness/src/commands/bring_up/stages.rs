@@ -79,7 +79,7 @@ impl Stage {
                 "Mend that verb in {file}. What it must do is said at its trait in kernels/src/simd.rs, and shown in kernels/src/simd/scalar.rs.\n"
             ),
             _ => format!(
-                "Each line after FAILED runs one case again. Every verb of {file} was right on what it was tried with, so look at `vectorize`, and at the \
+                "Each line after FAILED runs one case again. Every verb of {file} was right on what it was tried with, so look at `apart`, and at the \
                  numbers of that case:\nsuch as they are belong to harness/src/verbs/draw.rs, so that the lanes fail first.\n"
             ),
         }

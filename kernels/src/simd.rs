@@ -162,8 +162,8 @@ pub trait Lanes:
     /// `self * factor + term`, rounded once.
     fn mul_add(self, factor: Self, term: Self) -> Self;
 
-    /// As [`mul_add`](Self::mul_add), after what was computed like this before: so that a compiler that moves loads ahead does not run out of
-    /// registers.
+    /// As [`mul_add`](Self::mul_add), and where registers are few, in the order written: loads that a compiler moves ahead would push sums out to
+    /// the stack.
     #[inline(always)]
     fn mul_add_in_order(self, factor: Self, term: Self) -> Self {
         self.mul_add(factor, term)

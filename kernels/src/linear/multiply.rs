@@ -151,6 +151,9 @@ impl<'a> Block<'a> {
     }
 }
 
+/// What is done with the rows of a block.
+type OfBlock<'a> = dyn Fn(&[f32], Block) + Sync + 'a;
+
 impl<'a> Call<'a> {
     /// A call of `operation`, after a look at its shapes: `x` and `out` are the rows that go in and come out.
     fn new(
@@ -171,31 +174,29 @@ impl<'a> Call<'a> {
 
     /// Shares rows `x` among the threads, block by block: `work` has the rows of a block and where their outputs go, and makes them ready
     /// on the thread that most likely reads them next.
-    pub fn split<W>(&self, tiling: Tiling, x: &[f32], out: &mut [f32], work: &W)
-    where
-        W: Fn(&[f32], Block) + Sync,
-    {
+    pub fn split(&self, tiling: Tiling, x: &[f32], out: &mut [f32], work: &OfBlock) {
         let rows = out.len() / self.outputs;
         let most_panels = self.cut(tiling.panel_bytes).panels_of_task(rows);
         self.halve_rows(&tiling, x, Block { out, most_panels }, work);
     }
 
     /// Shares the outputs of a block among the threads: of one kernel, or of a gate and what it lets through.
-    pub fn multiply<K: Kernel, const N: usize>(
-        &self,
-        kernels: [K; N],
-        Block { out, most_panels }: Block,
-    ) {
+    pub fn multiply<K: Kernel, const N: usize>(&self, kernels: [K; N], block: Block) {
+        self.share_outputs(&kernels.each_ref().map(|kernel| kernel as &dyn Kernel), block);
+    }
+
+    /// As [`multiply`](Self::multiply), compiled once for all kernels.
+    fn share_outputs(&self, kernels: &[&dyn Kernel], Block { out, most_panels }: Block) {
         if out.len() == self.outputs {
             let threads = rayon::current_num_threads().min(Knob::RowThreads.get());
-            let panel_bytes = kernels.iter().map(Kernel::panel_bytes).sum();
+            let panel_bytes = kernels.iter().map(|kernel| kernel.panel_bytes()).sum();
             let cut = Cut { threads, ..self.cut(panel_bytes) };
             let run = cut.panels_of_run(kernels[0].row_panels()) * LANES;
-            let work = |first, out: &mut _| self.task(&kernels, first / LANES, &mut [out]);
+            let work = |first, out: &mut _| self.task(kernels, first / LANES, &mut [out]);
             share_runs(out, run, threads, &work);
         } else {
             let rows = out.chunks_exact_mut(self.outputs).collect();
-            self.split_outputs(&kernels, rows, 0..self.panels(), most_panels);
+            self.split_outputs(kernels, rows, 0..self.panels(), most_panels);
         }
     }
 
@@ -208,10 +209,7 @@ impl<'a> Call<'a> {
     }
 
     /// Halves the rows until they are a block.
-    fn halve_rows<W>(&self, tiling: &Tiling, x: &[f32], block: Block, work: &W)
-    where
-        W: Fn(&[f32], Block) + Sync,
-    {
+    fn halve_rows(&self, tiling: &Tiling, x: &[f32], block: Block, work: &OfBlock) {
         let Block { out, most_panels } = block;
         let Some(half) = tiling.half_of_rows(out.len() / self.outputs) else {
             return work(x, Block { out, most_panels });
@@ -227,7 +225,7 @@ impl<'a> Call<'a> {
     /// Halves the outputs until they are few enough for a task.
     fn split_outputs(
         &self,
-        kernels: &[impl Kernel],
+        kernels: &[&dyn Kernel],
         mut out: OutputRows,
         panels: Range<usize>,
         most_panels: usize,
@@ -252,10 +250,10 @@ impl<'a> Call<'a> {
 
     /// One task. Not inlined, so that a kernel's buffers are on the stack while it runs, and not in the frame of every task that waits.
     #[inline(never)]
-    fn task(&self, kernels: &[impl Kernel], first_panel: usize, out: &mut [&mut [f32]]) {
+    fn task(&self, kernels: &[&dyn Kernel], first_panel: usize, out: &mut [&mut [f32]]) {
         match kernels {
             [kernel] => kernel.run(self.isa, first_panel, out),
-            [gate, up] => self.gated_task(gate, up, first_panel, out),
+            [gate, up] => self.gated_task([*gate, *up], first_panel, out),
             _ => unreachable!("one kernel or two"),
         }
         if let Some(bias) = self.bias {
@@ -266,7 +264,7 @@ impl<'a> Call<'a> {
     }
 
     /// Takes some panels of both kernels at a time, whose sums meet while they are in the second-level cache.
-    fn gated_task<K: Kernel>(&self, gate: &K, up: &K, first_panel: usize, out: &mut [&mut [f32]]) {
+    fn gated_task(&self, [gate, up]: [&dyn Kernel; 2], first_panel: usize, out: &mut [&mut [f32]]) {
         /// Bytes of the sums of either kernel.
         const NEAR: usize = 128 * 1024;
         /// Panels that are whole tiles and strips of every kernel.

@@ -254,8 +254,8 @@ impl Band {
 /// The bands of tasks.
 pub(crate) static BUFFERS: Buffers<Band> = Buffers::new();
 
-/// Evaluates `$body` with the constant `$rows` equal to `$size`, which is 1 to [`TILE`]. Each is a function of its own: all tiles in one would take
-/// the compiler most of a minute.
+/// Evaluates `$body` with the constant `$rows` equal to `$size`, which is 1 to [`TILE`]. The largest tiles are functions of their own, since all
+/// in one take the compiler twice as long; the few rows of decoding would notice the call.
 macro_rules! with_tile {
     ($simd:ident, $size:expr, $rows:ident => $body:expr) => {
         match $size {

@@ -113,6 +113,10 @@ verbs! {
     dispatch "Lanes::mul_add", Takes::Lanes(3), |simd, x| {
         simd.load(&x.lanes[0]).mul_add(simd.load(&x.lanes[1]), simd.load(&x.lanes[2])).to_array()
     };
+    dispatch "Lanes::mul_add_in_order", Takes::Lanes(3), |simd, x| {
+        let (factor, term) = (simd.load(&x.lanes[1]), simd.load(&x.lanes[2]));
+        simd.load(&x.lanes[0]).mul_add_in_order(factor, term).to_array()
+    };
     dispatch "Simd::add_multiples", Takes::Lanes(3), |simd, x| {
         let (factor, sum) = (simd.load(&x.lanes[1]), simd.load(&x.lanes[2]));
         simd.add_multiples(&x.lanes[0], [factor; 3], [sum; 3])[x.count % 3].to_array()

@@ -199,6 +199,11 @@ pub trait Case: Sync {
     /// Asked for infinities and NaN only where [`Check::NonFinite`] is one of the operation's.
     fn expected(&self) -> Vec<Vec<Expected>>;
 
+    /// The same case with its numbers where `data` says, if there is a shorter way to it than to make it again.
+    fn moved(&self, _data: Data) -> Option<Box<dyn Case>> {
+        None
+    }
+
     /// Another way to some of the outputs, which must give the same bits. Nothing, unless [`Check::OtherWay`] is one of the operation's.
     fn run_another_way(&self, _kernels: &Kernels, _isa: Isa) -> Vec<Output> {
         Vec::new()

@@ -213,24 +213,9 @@ pub fn check(
     seed: u64,
     before_case: &(dyn Fn() + Sync),
 ) -> Report {
-    let cases = cases.into();
-    let mut tally = Tally::new(isas, floor(op, gate.demand, cases));
-    let run = Run { gate, op, cases, seed, before_case };
-    let mut left = isas.to_vec();
-    while let Err((isa, failure)) = run.until_failure(&left, &mut tally) {
-        tally.outcome(isa).failure = Some(failure);
-        left.retain(|other| *other != isa);
-        if left.is_empty() {
-            break;
-        }
-    }
-    // A case that failed had not said so.
-    witness::is_over();
-    for outcome in tally.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
-        outcome.judged.insert(Check::Hashes, tally.hashes.len());
-        outcome.weakness = (gate.judges.weakness)(outcome, case_count(op, cases));
-    }
-    Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
+    let run = Run { gate, op, cases: cases.into(), seed, before_case };
+    // In a pool of its own, most cases run where they are made: to hand each to another thread and back takes longer than many a case.
+    pool(1).install(|| run.report(isas))
 }
 
 /// The hashes of what the fixed shapes give with ordinary data, on so many threads, which must not matter.
@@ -284,20 +269,46 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn report(&self, isas: &[Isa]) -> Report {
+        let &Self { gate, op, cases, .. } = self;
+        let mut tally = Tally::new(isas, floor(op, gate.demand, cases));
+        let mut left = isas.to_vec();
+        while let Err((isa, failure)) = self.until_failure(&left, &mut tally) {
+            tally.outcome(isa).failure = Some(failure);
+            left.retain(|other| *other != isa);
+            if left.is_empty() {
+                break;
+            }
+        }
+        // A case that failed had not said so.
+        witness::is_over();
+        for outcome in tally.outcomes.iter_mut().filter(|outcome| outcome.failure.is_none()) {
+            outcome.judged.insert(Check::Hashes, tally.hashes.len());
+            outcome.weakness = (gate.judges.weakness)(outcome, case_count(op, cases));
+        }
+        Report { op: *op, outcomes: tally.outcomes, hashes: tally.hashes }
+    }
+
     /// Runs all cases on `isas`, or until one fails on one of them.
     fn until_failure(&self, isas: &[Isa], tally: &mut Tally) -> Result<(), (Isa, Failure)> {
         tally.restart(isas);
+        let mut last: Option<Referenced> = None;
         for plan in fixed_plans(self.op, self.cases.depth) {
             (self.before_case)();
-            let judgement = judge(self.gate, &plan, self.op, isas)
-                .map_err(|failed| self.simplify(&plan, failed, isas))?;
+            let simplify = |failed| self.simplify(&plan, failed, isas);
+            let referenced = match last.take() {
+                Some(last) if last.has_numbers_of(&plan) => last,
+                _ => Referenced::new(self.gate, &plan, self.op, isas).map_err(simplify)?,
+            };
+            let judgement = referenced.judge(self.gate, &plan, self.op, isas).map_err(simplify)?;
             if Check::Hashes.judges(&plan) {
                 let fail = |reason| Failed { isa: isas[0], by: Check::Hashes, reason };
-                let hash = (self.gate.judges.hash)(&judgement.reference)
+                let hash = (self.gate.judges.hash)(&referenced.reference)
                     .map_err(|reason| failure(&plan, self.op, fail(reason)))?;
                 tally.hashes.insert(hash_key(self.op, &plan), hash);
             }
             tally.add(self.op, &plan, &judgement);
+            last = Some(referenced);
         }
         self.random_cases(isas, Stream::new(self.seed, self.op.name), tally)
     }
@@ -404,8 +415,6 @@ fn line(plan: &Plan, op: &Op, isa: Isa) -> String {
 
 /// A case that is right everywhere.
 struct Judgement {
-    /// What the scalar code gave.
-    reference: Vec<Output>,
     /// For each instruction set.
     verdicts: Vec<Verdict>,
     triviality: Triviality,
@@ -422,80 +431,116 @@ struct Verdict {
 
 /// Runs a case on every instruction set and compares.
 fn judge(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
-    let first = *isas.first().expect("somewhere to run");
-    let fail = |isa, by| move |reason| Failed { isa, by, reason };
-    let judges = &gate.judges;
-    let make = |plan: &Plan| {
-        let data = (judges.draw)(plan);
-        caught("making the case", || (op.make)(&plan.shape, data)).map_err(fail(first, Check::Runs))
-    };
-    witness::announce(&line(plan, op, first));
-    let is_guarded = plan.place != Place::Ordinary;
-    let mut case = make(&Plan { place: Place::Ordinary, ..plan.clone() })?;
-    let scalar = Isa::Scalar(Scalar);
-    let reference =
-        gate.run(1, || (judges.run)(&*case, &gate.reference, scalar)).map_err(|(by, reason)| {
+    Referenced::new(gate, plan, op, isas)?.judge(gate, plan, op, isas)
+}
+
+/// A case in ordinary memory, and what scalar code gave for it on one thread: what it must give wherever its numbers lie and however many
+/// threads run it.
+struct Referenced {
+    plan: Plan,
+    case: Box<dyn Case>,
+    reference: Vec<Output>,
+}
+
+impl Referenced {
+    fn new(gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Self, Failed> {
+        let first = first_of(isas);
+        witness::announce(&line(plan, op, first));
+        let plan = Plan { place: Place::Ordinary, ..plan.clone() };
+        let data = (gate.judges.draw)(&plan);
+        let case = caught("making the case", || (op.make)(&plan.shape, data))
+            .map_err(|reason| Failed { isa: first, by: Check::Runs, reason })?;
+        let run = || (gate.judges.run)(&*case, &gate.reference, Isa::Scalar(Scalar));
+        let reference = gate.run(1, run).map_err(|(by, reason)| {
             let reason = format!("scalar, which it is compared with: {reason}");
             Failed { isa: first, by, reason }
         })?;
-    let mut expected = None;
-    if is_guarded {
-        case = make(plan)?;
-    } else {
-        expected = caught("the oracle", || gate.expected(op, &*case, plan.fill))
-            .map_err(fail(first, Check::Bounds))?;
+        Ok(Self { plan, case, reference })
     }
-    let mut verdicts = Vec::with_capacity(isas.len());
-    for &isa in isas {
-        witness::announce(&line(plan, op, isa));
-        let failed = |(by, reason)| Failed { isa, by, reason };
-        let outputs =
-            gate.run(plan.threads, || (judges.run)(&*case, &gate.kernels, isa)).map_err(failed)?;
-        assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
-        let mut judged_by = Vec::new();
+
+    /// Whether `plan` is of this case, in whatever memory and on however many threads.
+    fn has_numbers_of(&self, plan: &Plan) -> bool {
+        let Plan { place, threads, .. } = self.plan;
+        Plan { place, threads, ..plan.clone() } == self.plan
+    }
+
+    /// Runs it as `plan` says on every instruction set and compares.
+    fn judge(&self, gate: &Gate, plan: &Plan, op: &Op, isas: &[Isa]) -> Result<Judgement, Failed> {
+        let first = first_of(isas);
+        let fail = |isa, by| move |reason| Failed { isa, by, reason };
+        let judges = &gate.judges;
+        let reference = &self.reference;
+        let is_guarded = plan.place != Place::Ordinary;
+        witness::announce(&line(plan, op, first));
+        let mut case = &self.case;
+        let (guarded, expected);
         if is_guarded {
-            judged_by.push(Check::Memory);
+            let data = (judges.draw)(plan);
+            let moved = || case.moved(data).unwrap_or_else(|| (op.make)(&plan.shape, data));
+            guarded = caught("making the case", moved).map_err(fail(first, Check::Runs))?;
+            case = &guarded;
+            expected = None;
+        } else {
+            expected = caught("the oracle", || gate.expected(op, &**case, plan.fill))
+                .map_err(fail(first, Check::Bounds))?;
         }
-        if gate.demand == Demand::EqualBits {
-            gate.same_outputs(&reference, &outputs).map_err(fail(isa, Check::Bits))?;
-            judged_by.push(Check::Bits);
-            if plan.threads > 1 {
-                judged_by.push(Check::Threads);
-            }
-            let other = gate
-                .run(plan.threads, || (judges.run_another_way)(&*case, &gate.kernels, isa))
-                .and_then(|outputs| {
-                    let same = gate.same_outputs(&reference, &outputs).map(|()| outputs);
-                    same.map_err(|reason| (Check::OtherWay, reason))
-                })
-                .map_err(|(by, reason)| (by, format!("{}: {reason}", case.other_way())))
+        let mut verdicts = Vec::with_capacity(isas.len());
+        for &isa in isas {
+            witness::announce(&line(plan, op, isa));
+            let failed = |(by, reason)| Failed { isa, by, reason };
+            let outputs = gate
+                .run(plan.threads, || (judges.run)(&**case, &gate.kernels, isa))
                 .map_err(failed)?;
-            if !other.is_empty() {
-                judged_by.push(Check::OtherWay);
+            assert_eq!(reference.len(), outputs.len(), "a case has the same outputs every time");
+            let mut judged_by = Vec::new();
+            if is_guarded {
+                judged_by.push(Check::Memory);
             }
-        }
-        let mut errors = match &expected {
-            Some(expected) if !expected.is_empty() => {
-                gate.near_outputs(expected, &outputs).map_err(fail(isa, Check::Bounds))?
+            if gate.demand == Demand::EqualBits {
+                gate.same_outputs(reference, &outputs).map_err(fail(isa, Check::Bits))?;
+                judged_by.push(Check::Bits);
+                if plan.threads > 1 {
+                    judged_by.push(Check::Threads);
+                }
+                let other = gate
+                    .run(plan.threads, || (judges.run_another_way)(&**case, &gate.kernels, isa))
+                    .and_then(|outputs| {
+                        let same = gate.same_outputs(reference, &outputs).map(|()| outputs);
+                        same.map_err(|reason| (Check::OtherWay, reason))
+                    })
+                    .map_err(|(by, reason)| (by, format!("{}: {reason}", case.other_way())))
+                    .map_err(failed)?;
+                if !other.is_empty() {
+                    judged_by.push(Check::OtherWay);
+                }
             }
-            _ => Errors::default(),
-        };
-        if !is_guarded {
-            errors.merge(case.judge_whole(&outputs).map_err(fail(isa, Check::Bounds))?);
-        }
-        if let Some(expected) = &expected {
-            // Of a whole that was judged, the oracle need not know everything.
-            let known = match expected.is_empty() {
-                true => errors.elements.max(1),
-                false => outputs.iter().map(|output| output.values.len()).sum(),
+            let mut errors = match &expected {
+                Some(expected) if !expected.is_empty() => {
+                    gate.near_outputs(expected, &outputs).map_err(fail(isa, Check::Bounds))?
+                }
+                _ => Errors::default(),
             };
-            judged_by.extend(judged_by_oracle(plan.fill, known, errors));
+            if !is_guarded {
+                errors.merge(case.judge_whole(&outputs).map_err(fail(isa, Check::Bounds))?);
+            }
+            if let Some(expected) = &expected {
+                // Of a whole that was judged, the oracle need not know everything.
+                let known = match expected.is_empty() {
+                    true => errors.elements.max(1),
+                    false => outputs.iter().map(|output| output.values.len()).sum(),
+                };
+                judged_by.extend(judged_by_oracle(plan.fill, known, errors));
+            }
+            verdicts.push(Verdict { isa, errors, judged_by });
         }
-        verdicts.push(Verdict { isa, errors, judged_by });
+        witness::is_over();
+        let triviality = Triviality::of(&reference[0].values, case.saturated_rows(reference));
+        Ok(Judgement { verdicts, triviality })
     }
-    witness::is_over();
-    let triviality = Triviality::of(&reference[0].values, case.saturated_rows(&reference));
-    Ok(Judgement { reference, verdicts, triviality })
+}
+
+fn first_of(isas: &[Isa]) -> Isa {
+    *isas.first().expect("somewhere to run")
 }
 
 /// The checks that the oracle made, if it had a bound for all of so many elements.
@@ -509,6 +554,10 @@ fn judged_by_oracle(fill: Fill, elements: usize, errors: Errors) -> Vec<Check> {
         fill if fill.has_finite_results() => vec![Check::Bounds],
         _ => Vec::new(),
     }
+}
+
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started")
 }
 
 /// Turns a panic into an error.
@@ -544,13 +593,14 @@ impl Gate {
         threads: usize,
         work: impl FnOnce() -> Vec<Output> + Send,
     ) -> Result<Vec<Output>, (Check, String)> {
-        static POOLS: LazyLock<[ThreadPool; MOST_THREADS]> = LazyLock::new(|| {
-            std::array::from_fn(|i| {
-                ThreadPoolBuilder::new().num_threads(i + 1).build().expect("threads can be started")
-            })
-        });
-        let outputs = caught("the operation", || POOLS[threads - 1].install(work))
-            .map_err(|reason| (Check::Runs, reason))?;
+        static POOLS: LazyLock<[ThreadPool; MOST_THREADS]> =
+            LazyLock::new(|| std::array::from_fn(|i| pool(i + 1)));
+        let is_alone = rayon::current_thread_index().is_some() && rayon::current_num_threads() == 1;
+        let run = || match threads {
+            1 if is_alone => work(),
+            _ => POOLS[threads - 1].install(work),
+        };
+        let outputs = caught("the operation", run).map_err(|reason| (Check::Runs, reason))?;
         match outputs.iter().find(|output| !(self.judges.is_intact)(&output.values)) {
             Some(output) => Err((Check::Margins, format!("{}: written outside", output.name))),
             None => Ok(outputs),

@@ -1,7 +1,7 @@
 //! Which cases a run takes, which checks each goes through, and how many each check must have judged at least.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, iter};
 
 use serde::Serialize;
 
@@ -196,7 +196,7 @@ pub fn case_count(op: &Op, cases: impl Into<Cases>) -> u64 {
 }
 
 /// The cases that every run takes, always the same. Those with ordinary data on one thread are in both depths, and have a hash. What a
-/// quick run takes runs twice more in guarded memory.
+/// quick run takes runs twice more in guarded memory, then and there.
 pub fn fixed_plans(op: &Op, depth: Depth) -> Vec<Plan> {
     let stream = Stream::new(FIXED_SEED, op.name);
     let mut plans = Vec::new();
@@ -206,16 +206,22 @@ pub fn fixed_plans(op: &Op, depth: Depth) -> Vec<Plan> {
         let full = Fill::ALL
             .into_iter()
             .flat_map(|fill| (1..=MOST_THREADS).map(move |threads| (fill, threads)));
-        let ordinary: Vec<_> = match depth {
+        let kinds: Vec<_> = match depth {
             Depth::Quick => quick.to_vec(),
             Depth::Full => full.collect(),
         };
         let seed = stream.bits(i as u64) as u32;
-        let plan =
-            |(fill, threads), place| Plan { shape: shape.clone(), seed, fill, threads, place };
-        plans.extend(ordinary.into_iter().map(|kind| plan(kind, Place::Ordinary)));
-        for place in Place::GUARDED {
-            plans.extend(quick.map(|kind| plan(kind, place)));
+        for (fill, threads) in kinds {
+            let guarded: &[Place] =
+                if quick.contains(&(fill, threads)) { &Place::GUARDED } else { &[] };
+            let places = iter::once(Place::Ordinary).chain(guarded.iter().copied());
+            plans.extend(places.map(|place| Plan {
+                shape: shape.clone(),
+                seed,
+                fill,
+                threads,
+                place,
+            }));
         }
     }
     plans

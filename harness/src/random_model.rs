@@ -93,13 +93,12 @@ impl RandomModel {
         (model, Weights { tensors: recorder.weights.into_inner() })
     }
 
-    /// The same model in 64 bits.
+    /// The same model in 64 bits, of the weights that it asked for.
     ///
     /// # Panics
     ///
-    /// As [`model`](Self::model).
-    pub fn oracle(&self) -> Oracle {
-        let (_, weights) = self.recorded();
+    /// If they are another's.
+    pub fn oracle(&self, weights: &Weights) -> Oracle {
         let config = &self.config;
         let mixer = |kind: &LayerKind| match kind {
             LayerKind::Conv => oracle::Mixer::Convolution,

@@ -1,7 +1,7 @@
 //! Whole small models, from tokens to logits and state: equal bits however a prompt is split into calls, beside any other sequences and
 //! in whatever state.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use lfm2_kernels::Isa;
 use lfm2_kernels::linear::{Activations, WeightFormat};
@@ -22,7 +22,7 @@ use crate::kernels::Kernels;
 use crate::oracle::expected::Expected;
 use crate::oracle::model::OracleRun;
 use crate::plan::Check;
-use crate::random_model::{RandomModel, VOCABULARY};
+use crate::random_model::{RandomModel, VOCABULARY, Weights};
 
 pub const OP: Op = Op {
     name: "model",
@@ -315,21 +315,21 @@ fn drawn_shapes_of_blocks() -> BoxedStrategy<Shape> {
 }
 
 struct WholeModel {
-    random: RandomModel,
-    model: Model,
-    cache: CacheElement,
+    setup: Setup,
+    /// To quantise weights takes longer than most prompts: made once, wherever the prompt lies.
+    made: Arc<(Model, Weights)>,
     prompt: Input<u32>,
     /// Where pieces of the prompt end.
     ends: Vec<usize>,
     /// Tokens of the sequences beside it.
     neighbours: [Input<u32>; 4],
-    way: usize,
     /// More than one where experts are all but equally good.
     expected: OnceLock<Vec<OracleRun>>,
     data: Data,
 }
 
 /// What a shape describes: a model, and how it runs.
+#[derive(Clone)]
 struct Setup {
     config: Config,
     format: WeightFormat,
@@ -462,29 +462,15 @@ fn small_enough(setup: Setup) -> Result<(), String> {
 
 /// The numbers come from the seed alone: weights that a model could have.
 fn whole_model(setup: Setup, data: Data) -> Box<dyn Case> {
-    let Setup { config, format, activations, cache, prompt, way } = setup;
-    let random = RandomModel { config, format, activations, seed: data.seed };
-    let tokens = |name: &str, count: usize| data.indices(name, count, VOCABULARY);
-    let lengths = data.stream("neighbours");
-    let neighbour =
-        |i: usize, most| tokens(&format!("neighbour {i}"), 1 + lengths.below(i as u64, most));
-    let cuts = data.stream("cuts");
-    let mut ends: Vec<usize> =
-        (1..=1 + cuts.below(0, 4) as u64).map(|i| 1 + cuts.below(i, prompt)).collect();
-    ends.push(prompt);
-    ends.sort_unstable();
-    ends.dedup();
-    Box::new(WholeModel {
-        model: random.model(),
-        random,
-        cache,
-        prompt: tokens("tokens", prompt),
-        ends,
-        neighbours: [neighbour(0, 9), neighbour(1, 40), neighbour(2, 3), neighbour(3, 20)],
-        way,
-        expected: OnceLock::new(),
-        data,
-    })
+    let made = Arc::new(setup.random(data.seed).recorded());
+    Box::new(WholeModel::new(setup, made, data))
+}
+
+impl Setup {
+    fn random(&self, seed: u64) -> RandomModel {
+        let Self { config, format, activations, .. } = self.clone();
+        RandomModel { config, format, activations, seed }
+    }
 }
 
 impl Case for WholeModel {
@@ -494,12 +480,16 @@ impl Case for WholeModel {
         outputs(logits, &state)
     }
 
+    fn moved(&self, data: Data) -> Option<Box<dyn Case>> {
+        Some(Box::new(Self::new(self.setup.clone(), Arc::clone(&self.made), data)))
+    }
+
     fn other_way(&self) -> &'static str {
-        WAYS[self.way].0
+        WAYS[self.setup.way].0
     }
 
     fn run_another_way(&self, kernels: &Kernels, isa: Isa) -> Vec<Output> {
-        WAYS[self.way].1(self, kernels, isa)
+        WAYS[self.setup.way].1(self, kernels, isa)
     }
 
     /// Nothing, since no bound of an element survives several layers: see [`judge_whole`](Self::judge_whole).
@@ -508,8 +498,8 @@ impl Case for WholeModel {
     }
 
     fn judge_whole(&self, outputs: &[Output]) -> Result<Errors, String> {
-        let expected =
-            self.expected.get_or_init(|| self.random.oracle().alternatives(&self.prompt, DOUBT));
+        let oracle = || self.setup.random(self.data.seed).oracle(&self.made.1);
+        let expected = self.expected.get_or_init(|| oracle().alternatives(&self.prompt, DOUBT));
         let mut judged = expected.iter().map(|expected| self.judge_against(expected, outputs));
         let exact = judged.next().expect("the exact run is the first");
         exact.or_else(|reason| judged.find_map(Result::ok).ok_or(reason))
@@ -517,8 +507,35 @@ impl Case for WholeModel {
 }
 
 impl WholeModel {
+    fn new(setup: Setup, made: Arc<(Model, Weights)>, data: Data) -> Self {
+        let prompt = setup.prompt;
+        let tokens = |name: &str, count: usize| data.indices(name, count, VOCABULARY);
+        let lengths = data.stream("neighbours");
+        let neighbour =
+            |i: usize, most| tokens(&format!("neighbour {i}"), 1 + lengths.below(i as u64, most));
+        let cuts = data.stream("cuts");
+        let mut ends: Vec<usize> =
+            (1..=1 + cuts.below(0, 4) as u64).map(|i| 1 + cuts.below(i, prompt)).collect();
+        ends.push(prompt);
+        ends.sort_unstable();
+        ends.dedup();
+        Self {
+            setup,
+            made,
+            prompt: tokens("tokens", prompt),
+            ends,
+            neighbours: [neighbour(0, 9), neighbour(1, 40), neighbour(2, 3), neighbour(3, 20)],
+            expected: OnceLock::new(),
+            data,
+        }
+    }
+
+    fn model(&self) -> &Model {
+        &self.made.0
+    }
+
     fn judge_against(&self, expected: &OracleRun, outputs: &[Output]) -> Result<Errors, String> {
-        let bound = match (self.random.activations, self.cache) {
+        let bound = match (self.setup.activations, self.setup.cache) {
             (Activations::Int8, _) => NMSE_BOUND_INT8,
             (Activations::Bf16, _) => NMSE_BOUND_BF16,
             (_, CacheElement::F32) => NMSE_BOUND,
@@ -595,7 +612,7 @@ fn last_outputs(last_logits: Buffer, state: &State) -> Vec<Output> {
 
 impl WholeModel {
     fn new_state(&self) -> State {
-        self.model.new_state(self.prompt.len(), self.cache)
+        self.model().new_state(self.prompt.len(), self.setup.cache)
     }
 
     /// Advances `state` by its part of the prompt, in pieces that end at `ends`; the logits of every row.
@@ -612,7 +629,7 @@ impl WholeModel {
             let start = state.position();
             let sequence = Sequence { tokens: &self.prompt[start..end], state: &mut *state };
             let logits = Logits::All(&mut logits[start * VOCABULARY..end * VOCABULARY]);
-            (kernels.forward)(&self.model, isa, &mut [sequence], &mut scratch, logits)
+            (kernels.forward)(self.model(), isa, &mut [sequence], &mut scratch, logits)
                 .expect("a valid call");
         }
         logits
@@ -623,7 +640,7 @@ impl WholeModel {
         let mut ignored = self.data.poisoned("ignored", VOCABULARY);
         let sequence = Sequence { tokens, state };
         let logits = Logits::Last(&mut ignored);
-        (kernels.forward)(&self.model, isa, &mut [sequence], &mut Scratch::default(), logits)
+        (kernels.forward)(self.model(), isa, &mut [sequence], &mut Scratch::default(), logits)
             .expect("a valid call");
     }
 
@@ -633,8 +650,10 @@ impl WholeModel {
         let mut scratch = Scratch::default();
         let mut state = self.new_state();
         let capacity = |other: &&[u32]| self.ends.len() * other.len();
-        let mut states: Vec<State> =
-            others.iter().map(|other| self.model.new_state(capacity(other), self.cache)).collect();
+        let mut states: Vec<State> = others
+            .iter()
+            .map(|other| self.model().new_state(capacity(other), self.setup.cache))
+            .collect();
         let mut rows = self.data.poisoned("logits", self.prompt.len() * VOCABULARY);
         for (call, &end) in self.ends.iter().enumerate() {
             let start = state.position();
@@ -653,7 +672,7 @@ impl WholeModel {
             let all: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
             let mut logits = self.data.poisoned("all_logits", all * VOCABULARY);
             let written = Logits::All(&mut logits);
-            (kernels.forward)(&self.model, isa, &mut sequences, &mut scratch, written)
+            (kernels.forward)(self.model(), isa, &mut sequences, &mut scratch, written)
                 .expect("a valid call");
             let own = &logits[before * VOCABULARY..][..(end - start) * VOCABULARY];
             rows[start * VOCABULARY..end * VOCABULARY].copy_from_slice(own);
@@ -666,8 +685,8 @@ impl WholeModel {
         let [short, long, ..] = &self.neighbours;
         let mut scratch = Scratch::default();
         let mut state = self.new_state();
-        let mut states =
-            [short, long].map(|other| self.model.new_state(ends.len() * other.len(), self.cache));
+        let mut states = [short, long]
+            .map(|other| self.model().new_state(ends.len() * other.len(), self.setup.cache));
         let mut last = self.data.poisoned("last_logits", VOCABULARY);
         for &end in ends {
             let start = state.position();
@@ -679,7 +698,7 @@ impl WholeModel {
             ];
             let mut logits = self.data.poisoned("all_logits", 3 * VOCABULARY);
             let written = Logits::Last(&mut logits);
-            (kernels.forward)(&self.model, isa, &mut sequences, &mut scratch, written)
+            (kernels.forward)(self.model(), isa, &mut sequences, &mut scratch, written)
                 .expect("a valid call");
             last.copy_from_slice(&logits[VOCABULARY..2 * VOCABULARY]);
         }
@@ -718,7 +737,7 @@ fn beside_more(model: &WholeModel, kernels: &Kernels, isa: Isa) -> Vec<Output> {
 fn in_a_state_used_before(model: &WholeModel, kernels: &Kernels, isa: Isa) -> Vec<Output> {
     let [_, other, ..] = &model.neighbours;
     let capacity = model.prompt.len().max(other.len());
-    let mut state = model.model.new_state(capacity, model.cache);
+    let mut state = model.model().new_state(capacity, model.setup.cache);
     model.use_up(kernels, isa, &mut state, other);
     (kernels.reset)(&mut state);
     let logits = model.advance(kernels, isa, &mut state, model.ends.iter().copied());
@@ -729,7 +748,7 @@ fn in_a_state_used_before(model: &WholeModel, kernels: &Kernels, isa: Isa) -> Ve
 fn from_a_snapshot(model: &WholeModel, kernels: &Kernels, isa: Isa) -> Vec<Output> {
     let [_, other, ..] = &model.neighbours;
     let (first, rest) = (model.ends[0], model.prompt.len());
-    let mut original = model.model.new_state(rest + other.len(), model.cache);
+    let mut original = model.model().new_state(rest + other.len(), model.setup.cache);
     let mut logits = model.advance(kernels, isa, &mut original, [first]);
     let mut snapshot = (kernels.snapshot)(&original);
     model.use_up(kernels, isa, &mut original, other);

@@ -12,14 +12,15 @@ use lfm2_harness::hashes::Hashes;
 use lfm2_kernels::Isa;
 use libtest_mimic::{Failed, Trial};
 
-/// One trial for each operation.
+/// One trial for each operation. The largest, whole models, are the last of the list and run first, so that no thread waits for them
+/// when all else is done.
 pub fn trials(coverage: &Arc<Coverage>) -> Vec<Trial> {
     let trial = |op: &'static Op| {
         coverage.announce(op.name);
         let coverage = Arc::clone(coverage);
         Trial::test(format!("operations::{}", op.name), move || holds(op, &coverage))
     };
-    OPS.iter().map(trial).collect()
+    OPS.iter().rev().map(trial).collect()
 }
 
 fn holds(op: &Op, coverage: &Coverage) -> Result<(), Failed> {

@@ -17,10 +17,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 /// Tokens before the first decoded one: the decoded ones reach another block and another segment of attention.
-const PROMPT: usize = 505;
+const PROMPT: usize = 508;
 
 /// Decoded tokens after the first.
-const TOKENS: usize = 20;
+const TOKENS: usize = 8;
 
 /// The counter counts what all threads of the process do, so there must be no others: the standard test harness has one that
 /// allocates now and then.

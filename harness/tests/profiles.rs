@@ -49,28 +49,39 @@ const INPUTS: usize = 17 * 256;
 /// A token, a few rows, and more than a block has.
 const ROWS: [usize; 3] = [1, 17, 150];
 
-/// What linear layers in some formats and an operation without weights give, packed and run under the profile in force.
-fn operations() -> Vec<Vec<u32>> {
-    let formats = [
-        (WeightFormat::F32, Activations::F32),
-        (WeightFormat::Bf16, Activations::F32),
-        (WeightFormat::Bf16, Activations::Bf16),
-        (WeightFormat::Q8_0, Activations::Int8),
-        (WeightFormat::Q4K, Activations::Int8),
-        (WeightFormat::Q4_0, Activations::F32),
-    ];
-    let weights = values("weights", OUTPUTS * INPUTS);
+/// Weights as a file stores them, and what they meet.
+struct Stored {
+    format: WeightFormat,
+    activations: Activations,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// The same weights in some formats.
+    fn all() -> Vec<Self> {
+        let formats = [
+            (WeightFormat::F32, Activations::F32),
+            (WeightFormat::Bf16, Activations::F32),
+            (WeightFormat::Bf16, Activations::Bf16),
+            (WeightFormat::Q8_0, Activations::Int8),
+            (WeightFormat::Q4K, Activations::Int8),
+            (WeightFormat::Q4_0, Activations::F32),
+        ];
+        let weights = values("weights", OUTPUTS * INPUTS);
+        let stored = |(format, activations)| {
+            let bytes = blocks::encode(format, &weights);
+            Self { format, activations, bytes }
+        };
+        formats.map(stored).into()
+    }
+}
+
+/// What linear layers and an operation without weights give, packed and run under the profile in force.
+fn operations(stored: &[Stored]) -> Vec<Vec<u32>> {
     let x = values("x", ROWS[2] * INPUTS);
     let mut found = Vec::new();
-    for (format, activations) in formats {
-        let bytes = match format {
-            WeightFormat::F32 => weights.iter().flat_map(|w| w.to_le_bytes()).collect(),
-            WeightFormat::Bf16 => {
-                weights.iter().flat_map(|w| half::bf16::from_f32(*w).to_le_bytes()).collect()
-            }
-            format => blocks::encode(format, &weights),
-        };
-        let mut matrix = Matrix::from_le_bytes(format, OUTPUTS, INPUTS, &bytes);
+    for &Stored { format, activations, ref bytes } in stored {
+        let mut matrix = Matrix::from_le_bytes(format, OUTPUTS, INPUTS, bytes);
         matrix.set_activations(activations);
         for isa in isas() {
             for rows in ROWS {
@@ -82,7 +93,7 @@ fn operations() -> Vec<Vec<u32>> {
     }
     for isa in isas() {
         let mut gate = x.clone();
-        silu_multiply(isa, &mut gate, &weights[..x.len()]);
+        silu_multiply(isa, &mut gate, &values("up", x.len()));
         found.push(bits(&gate));
     }
     found
@@ -115,13 +126,14 @@ fn logits(model: &Model, isa: Isa) -> Vec<u32> {
 #[test]
 fn no_profile_changes_a_bit() {
     let pool = ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
+    let stored = Stored::all();
     let run = |profile: &Profile| {
         profile.install();
         pool.install(|| {
             let models = small_models();
             let isas = isas();
             let logits = models.iter().flat_map(|model| isas.iter().map(|isa| logits(model, *isa)));
-            (operations(), logits.collect::<Vec<_>>())
+            (operations(&stored), logits.collect::<Vec<_>>())
         })
     };
     let expected = run(&Profile::default());

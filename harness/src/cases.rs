@@ -309,7 +309,12 @@ fn exactly(values: &[f32]) -> Vec<Expected> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::param::page_size;
+
     use super::*;
+    use crate::buffer::Place;
+    use crate::case_line::Plan;
+    use crate::compare::equal_bits;
     use crate::plan::{Depth, fixed_plans};
 
     #[test]
@@ -338,6 +343,35 @@ mod tests {
             let has_other_way = !case.run_another_way(&Kernels::OURS, Isa::best()).is_empty();
             assert_eq!(op.checks.contains(&Check::OtherWay), has_other_way, "{}", op.name);
         }
+    }
+
+    /// A case that is moved lies where it was moved to, and gives what one gives that is made there.
+    #[test]
+    fn a_moved_case_is_the_one_that_would_be_made() {
+        let isa = Isa::best();
+        let mut count = 0;
+        for op in OPS {
+            let plans = fixed_plans(op, Depth::Quick);
+            let guarded = plans.into_iter().find(|plan| plan.place == Place::GuardedEnd);
+            let plan = guarded.expect("each shape runs in guarded memory");
+            let make = |plan: &Plan| (op.make)(&plan.shape, plan.data());
+            let ordinary = Plan { place: Place::Ordinary, ..plan.clone() };
+            let Some(moved) = make(&ordinary).moved(plan.data()) else { continue };
+            let made = make(&plan);
+            let runs = [moved.run(&Kernels::OURS, isa), made.run(&Kernels::OURS, isa)];
+            let ways = [&moved, &made].map(|case| case.run_another_way(&Kernels::OURS, isa));
+            for [moved, made] in [&runs, &ways] {
+                assert_eq!(moved.len(), made.len(), "{}", op.name);
+                for (moved, made) in moved.iter().zip(made) {
+                    assert_eq!(moved.name, made.name);
+                    equal_bits(&made.values, &moved.values).expect(op.name);
+                }
+            }
+            let end = runs[0][0].values.as_ptr_range().end as usize;
+            assert!(end.is_multiple_of(page_size()), "{}", op.name);
+            count += 1;
+        }
+        assert!(count > 0, "no case can be moved");
     }
 
     /// Every tail of the lanes is among the shapes that every run takes.

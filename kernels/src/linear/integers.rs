@@ -42,7 +42,7 @@ const PANELS: usize = 2;
 const HIGH_TILE: usize = 6;
 
 /// Rows of a tile of one panel.
-const LOW_TILE: usize = 3;
+const LOW_TILE: usize = 4;
 
 /// The floats of the instruction set of `D`.
 pub type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
@@ -411,7 +411,7 @@ impl Tiles<'_> {
             } else {
                 match rows - row {
                     LOW_TILE.. => self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out),
-                    2.. if FEW => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
+                    2.. => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
                     _ => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
                 }
             };

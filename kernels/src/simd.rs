@@ -305,6 +305,31 @@ pub trait Dots: Copy + Send + Sync {
         *sums = local;
     }
 
+    /// Whether [`dot_biased`](Self::dot_biased) is slower than [`dot_apart`](Self::dot_apart). Then its [`biased_start`](Self::biased_start) is 0.
+    const TAKES_APART: bool = false;
+
+    /// Makes weights of [`dot_biased`](Self::dot_biased) ready for [`dot_apart`](Self::dot_apart), and adds to `sums` what is theirs in each sum of
+    /// products, whatever the activations are.
+    #[inline(always)]
+    fn take_apart(
+        self,
+        sums: WordsOf<Self>,
+        weights: WordsOf<Self>,
+    ) -> ([WordsOf<Self>; 2], WordsOf<Self>) {
+        ([weights, weights], sums)
+    }
+
+    /// As [`dot_biased`](Self::dot_biased) with weights that were [taken apart](Self::take_apart).
+    #[inline(always)]
+    fn dot_apart(
+        self,
+        sums: WordsOf<Self>,
+        [weights, _]: [WordsOf<Self>; 2],
+        activations: WordsOf<Self>,
+    ) -> WordsOf<Self> {
+        self.dot_biased(sums, weights, activations)
+    }
+
     /// At what sums begin that [`dot_biased`](Self::dot_biased) adds to, where the activations of all its calls add up to
     /// `activations`: an instruction set may leave the 128 to the end.
     fn biased_start(self, activations: i32) -> i32;

@@ -12,7 +12,7 @@ use super::quantised::{
 };
 use super::sums::{Route, RowSums, keep};
 use crate::buffers::Buffers;
-use crate::simd::slices::{inlined, read, write};
+use crate::simd::slices::{inlined, read, straight, write};
 use crate::simd::{
     Dots, Isa, LANES, Lanes, Registers, Simd, Words, WordsOf, dispatch, dispatch_dots,
 };
@@ -43,6 +43,19 @@ const HIGH_TILE: usize = 6;
 
 /// Rows of a tile of one panel.
 const LOW_TILE: usize = 4;
+
+/// Rows of a tile of one panel that is [taken apart](Dots::take_apart): its parts need more registers.
+const APART_TILE: usize = 3;
+
+/// Rows that make up for taking panels apart.
+const APART_ROWS: usize = 48;
+
+fn takes_apart(isa: Isa) -> bool {
+    fn of<D: Dots>(_: D) -> bool {
+        D::TAKES_APART
+    }
+    dispatch_dots!(isa, dots => of(dots))
+}
 
 /// The floats of the instruction set of `D`.
 pub type LanesOf<D> = <<D as Dots>::Simd as Simd>::Lanes;
@@ -175,13 +188,22 @@ impl<B: Summed> Kernel for Integers<'_, B> {
     }
 
     fn run(&self, isa: Isa, first_panel: usize, out: &mut [&mut [f32]]) {
-        keep(out.len(), |kept| self.many_rows(isa, first_panel, kept, out));
+        keep(out.len(), |kept| {
+            if const { B::Quants::BITS == Bytes::BITS }
+                && out.len() >= APART_ROWS
+                && takes_apart(isa)
+            {
+                self.many_rows::<Apart, { GROUP * Apart::LINES }>(isa, first_panel, kept, out);
+            } else {
+                self.many_rows::<B::Way, { GROUP * GROUPS }>(isa, first_panel, kept, out);
+            }
+        });
     }
 }
 
 impl<B: Summed> Integers<'_, B> {
-    /// Takes some runs of all rows at once, over which then each panel passes.
-    fn many_rows(
+    /// Takes some runs of all rows at once, over which then each panel passes. `LINES` are those of a group of runs.
+    fn many_rows<W: Way, const LINES: usize>(
         &self,
         isa: Isa,
         first_panel: usize,
@@ -190,7 +212,7 @@ impl<B: Summed> Integers<'_, B> {
     ) {
         let row_runs = self.weights.row_runs();
         let (rows, panels) = (out.len(), out[0].len().div_ceil(LANES));
-        let mut unpacked = [const { Unpacked::cleared() }; PANELS];
+        let mut unpacked = [const { Unpacked::<LINES>::cleared() }; PANELS];
         let most = match isa.registers() {
             Registers::Few => 1,
             Registers::Many => PANELS,
@@ -204,6 +226,12 @@ impl<B: Summed> Integers<'_, B> {
                 for runs in groups.clone() {
                     let activations = &self.activations[runs.start / GROUP * self.rows..];
                     let activations = &activations[..rows];
+                    if const { W::IS_APART } {
+                        dispatch_dots!(isa, dots => for (n, unpacked) in unpacked.iter_mut().enumerate() {
+                            let panel = first_panel + panel + n;
+                            unpacked.take_apart(self.weights, dots, panel, runs.clone());
+                        });
+                    }
                     dispatch!(isa, simd => for (n, unpacked) in unpacked.iter_mut().enumerate() {
                         unpacked.fill(self.weights, simd, first_panel + panel + n, runs.clone());
                     });
@@ -212,10 +240,10 @@ impl<B: Summed> Integers<'_, B> {
                     } else {
                         (panel + most, start..end.min(start + GROUP))
                     };
-                    let mut groups: [&[Groups]; PANELS] = [&[]; PANELS];
+                    let mut lines: [&[Line]; PANELS] = [&[]; PANELS];
                     for (n, unpacked) in unpacked.iter().enumerate() {
                         let panel = first_panel + panel + n;
-                        groups[n] = unpacked.groups(self.weights, panel, runs.clone());
+                        lines[n] = unpacked.lines::<W, B>(self.weights, panel, runs.clone());
                     }
                     let next = [0, 1].map(|n| {
                         let panel = first_panel + next_panel + n;
@@ -224,12 +252,12 @@ impl<B: Summed> Integers<'_, B> {
                     let mut tiles = Tiles {
                         activations,
                         weights: unpacked,
-                        groups: &groups[..unpacked.len()],
+                        lines: &lines[..unpacked.len()],
                         route: Route::new(runs.start, start, runs.end == end, panel * LANES),
                         kept,
                         upcoming: Upcoming::new(next, rows, runs.len()),
                     };
-                    tiles.run::<B::Way>(isa, out);
+                    tiles.run::<W>(isa, out);
                 }
             }
         }
@@ -260,7 +288,13 @@ summed! {
 
 /// How the products of a run are added: several formats share a way.
 pub trait Way {
-    /// Adds a run's products to the sums of `R` rows and `N` panels.
+    /// Whether weights are taken apart.
+    const IS_APART: bool = false;
+
+    /// Lines of a run of weights.
+    const LINES: usize = GROUPS;
+
+    /// Adds a run's products to the sums of `R` rows and `N` panels. `weights` gives a panel's line.
     fn add<D: Dots, const N: usize, const R: usize>(
         dots: D,
         weights: impl Fn(usize, usize) -> WordsOf<D>,
@@ -272,6 +306,10 @@ pub trait Way {
 
 /// A run has one scale, and quants of `BITS` bits.
 pub struct Plain<const BITS: u32>;
+
+/// As [`Plain`] of quants of eight bits that are [taken apart](Dots::take_apart). A run's lines are the first parts of all groups, the second parts,
+/// and at what sums begin.
+pub struct Apart;
 
 /// A run has one scale and a minimum, and quants of `BITS` bits.
 pub struct WithMinimum<const BITS: u32>;
@@ -294,6 +332,39 @@ impl<const BITS: u32> Way for Plain<BITS> {
         }
         let mut integers = starts::<D, N, R>(dots, rows, 0);
         dots.dots::<BITS, GROUPS, N, R>(weights, words, &mut integers);
+        add_scaled(dots, scales, 0, integers, rows, sums);
+    }
+}
+
+impl Way for Apart {
+    const IS_APART: bool = true;
+
+    const LINES: usize = 2 * GROUPS + 1;
+
+    #[inline(always)]
+    fn add<D: Dots, const N: usize, const R: usize>(
+        dots: D,
+        weights: impl Fn(usize, usize) -> WordsOf<D>,
+        scales: &[Scales<LanesOf<D>>; N],
+        rows: [&Activations; R],
+        sums: &mut [[LanesOf<D>; N]; R],
+    ) {
+        let mut integers = [[dots.simd().splat_words(0); N]; R];
+        for n in 0..N {
+            let start = weights(n, 2 * GROUPS);
+            for r in 0..R {
+                integers[r][n] = start;
+            }
+        }
+        for first in (0..GROUPS).step_by(4) {
+            straight!(g in first, 4, of 4 => for n in 0..N {
+                let parts = [weights(n, g), weights(n, GROUPS + g)];
+                for r in 0..R {
+                    let activations = dots.simd().splat_words(rows[r].words[g]);
+                    integers[r][n] = dots.dot_apart(integers[r][n], parts, activations);
+                }
+            });
+        }
         add_scaled(dots, scales, 0, integers, rows, sums);
     }
 }
@@ -376,16 +447,16 @@ fn add_scaled<D: Dots, const N: usize, const R: usize>(
 }
 
 /// All rows times a group of runs of some panels.
-struct Tiles<'a> {
+struct Tiles<'a, const LINES: usize> {
     activations: &'a [[Activations; GROUP]],
-    weights: &'a [Unpacked],
-    groups: &'a [&'a [Groups]],
+    weights: &'a [Unpacked<LINES>],
+    lines: &'a [&'a [Line]],
     route: Route,
     kept: &'a mut [RowSums<PANELS>],
     upcoming: Upcoming<'a, PANELS>,
 }
 
-impl Tiles<'_> {
+impl<const LINES: usize> Tiles<'_, LINES> {
     fn run<W: Way>(&mut self, isa: Isa, out: &mut [&mut [f32]]) {
         if out.len() < Knob::ManyRows.get() {
             dispatch_dots!(isa, dots => self.tiles::<W, _, true>(dots, out));
@@ -410,7 +481,12 @@ impl Tiles<'_> {
                 }
             } else {
                 match rows - row {
-                    LOW_TILE.. => self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out),
+                    LOW_TILE.. if const { !W::IS_APART } => {
+                        self.tile::<W, D, FEW, 1, LOW_TILE>(dots, row, out)
+                    }
+                    APART_TILE.. if const { W::IS_APART } => {
+                        self.tile::<W, D, FEW, 1, APART_TILE>(dots, row, out)
+                    }
                     2.. => self.tile::<W, D, FEW, 1, 2>(dots, row, out),
                     _ => self.tile::<W, D, FEW, 1, 1>(dots, row, out),
                 }
@@ -428,7 +504,7 @@ impl Tiles<'_> {
     ) -> usize {
         let simd = dots.simd();
         let weights: &[_; N] = self.weights.try_into().expect("the tile's panels");
-        let groups: &[_; N] = self.groups.try_into().expect("the tile's panels");
+        let lines: &[_; N] = self.lines.try_into().expect("the tile's panels");
         let activations = self.activations[first..].first_chunk::<R>().expect("the tile's rows");
         let (out, after) = out[first..].split_first_chunk_mut::<R>().expect("the tile's rows");
         self.route.ask::<_, N>(simd, &after[..R.min(after.len())]);
@@ -450,9 +526,13 @@ impl Tiles<'_> {
             for r in 0..R {
                 rows[r] = &activations[r][run];
             }
+            let mut of_run = [&lines[0][run * W::LINES..][..W::LINES]; N];
+            for n in 1..N {
+                of_run[n] = &lines[n][run * W::LINES..][..W::LINES];
+            }
             W::add(
                 dots,
-                inlined!(|n: usize, g: usize| simd.load_words(&groups[n][run][g])),
+                inlined!(|n: usize, line: usize| simd.load_words(&of_run[n][line])),
                 &scales,
                 rows,
                 &mut sums,
@@ -554,25 +634,22 @@ fn quantise_some<D: Dots>(
     }
 }
 
-/// A run of a panel, as bytes.
-type Groups = [Line; GROUPS];
-
 /// Runs of a panel as bytes, since unpacking them for each tile of rows would take longer than reading them again.
 ///
 /// No vector of it straddles two cache lines.
 #[repr(C, align(64))]
-struct Unpacked {
-    groups: [Groups; GROUP],
+struct Unpacked<const LINES: usize> {
+    lines: [Line; LINES],
     scales: [[[f32; LANES]; 2]; GROUP],
     minima: [[f32; LANES]; GROUP],
     runs: usize,
 }
 
-impl Unpacked {
+impl<const LINES: usize> Unpacked<LINES> {
     const fn cleared() -> Self {
         Self {
             runs: 0,
-            groups: [[[0; 4 * LANES]; GROUPS]; GROUP],
+            lines: [[0; 4 * LANES]; LINES],
             scales: [[[0.0; LANES]; 2]; GROUP],
             minima: [[0.0; LANES]; GROUP],
         }
@@ -590,8 +667,9 @@ impl Unpacked {
         for (to, run) in runs.enumerate() {
             let (groups, Scales { scales, minimum }) = weights.run(simd, panel, run);
             if const { !Self::are_bytes::<B>() } {
+                let lines = &mut self.lines[to * GROUPS..][..GROUPS];
                 for g in 0..GROUPS {
-                    groups[g].store(&mut self.groups[to][g]);
+                    groups[g].store(&mut lines[g]);
                 }
             }
             scales[0].store(&mut self.scales[to][0]);
@@ -604,22 +682,46 @@ impl Unpacked {
         }
     }
 
+    /// Takes the quants of `runs` apart, for all rows.
+    #[inline(always)]
+    fn take_apart<D: Dots, B: Blocks>(
+        &mut self,
+        weights: &Quantised<B>,
+        dots: D,
+        panel: usize,
+        runs: Range<usize>,
+    ) {
+        let simd = dots.simd();
+        let (lines, _) = self.lines.as_chunks_mut::<{ Apart::LINES }>();
+        for (to, run) in lines.iter_mut().zip(runs) {
+            let (groups, _) = weights.run(simd, panel, run);
+            let mut start = simd.splat_words(0);
+            for g in 0..GROUPS {
+                let (parts, with_group) = dots.take_apart(start, groups[g]);
+                parts[0].store(&mut to[g]);
+                parts[1].store(&mut to[GROUPS + g]);
+                start = with_group;
+            }
+            start.store(&mut to[2 * GROUPS]);
+        }
+    }
+
     /// Whether quants are stored as bytes: then they are read where they are.
     const fn are_bytes<B: Blocks>() -> bool {
         B::Quants::BITS == 8
     }
 
     /// The quants of `runs`, with which this was filled.
-    fn groups<'a, B: Blocks>(
+    fn lines<'a, W: Way, B: Blocks>(
         &'a self,
         weights: &'a Quantised<B>,
         panel: usize,
         runs: Range<usize>,
-    ) -> &'a [Groups] {
-        if Self::are_bytes::<B>() {
-            weights.lines_of(panel, runs).as_chunks().0
+    ) -> &'a [Line] {
+        if Self::are_bytes::<B>() && !W::IS_APART {
+            weights.lines_of(panel, runs)
         } else {
-            &self.groups[..runs.len()]
+            &self.lines[..runs.len() * W::LINES]
         }
     }
 

@@ -406,6 +406,26 @@ impl Pairs for Avx2Words {
         let factor = Self([unsafe { _mm256_set1_epi16(factor) }; 2]);
         halves!(Avx2Words: add(self, sums, factor))
     }
+
+    // There are more units for an exclusive or than for signs.
+    const TAKES_APART: bool = true;
+
+    /// Sizes, and ones where a weight is negative: with those flipped an activation `a` is `-a - 1`, which is a size too little.
+    #[inline(always)]
+    fn take_apart(self, sums: Self) -> ([Self; 2], Self) {
+        let (sizes, signs) = self.sizes_and_signs();
+        // SAFETY: words prove the features.
+        let (zero, one) = unsafe { (_mm256_setzero_si256(), _mm256_set1_epi8(1)) };
+        let (zero, one) = (Self([zero; 2]), Self([one; 2]));
+        let flips = halves!(Avx2Words: _mm256_cmpgt_epi8(zero, signs));
+        ([sizes, flips], sizes.and(flips).pairs(one).add_to(sums, 1))
+    }
+
+    /// Two products are at least `2 * 128 * -128`.
+    #[inline(always)]
+    fn dot_apart(self, sums: Self, [sizes, flips]: [Self; 2]) -> Self {
+        sizes.pairs(halves!(Avx2Words: _mm256_xor_si256(self, flips))).add_to(sums, 1)
+    }
 }
 
 impl Dots for AvxVnni {

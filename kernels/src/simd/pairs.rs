@@ -1,6 +1,6 @@
 //! Products of bytes on x86 without VNNI: an instruction multiplies unsigned bytes by signed ones and adds each two neighbours to 16 bits,
 //! where the sum saturates. Weights of few bits leave room for several sums. Those of eight are multiplied by their size, at most 128, while
-//! their sign goes to the activation.
+//! their sign goes to the activation: by an instruction for signs, or where weights were taken apart for many rows, by an exclusive or.
 
 use super::slices::straight;
 use super::{Dots, Simd, Words, WordsOf};
@@ -21,6 +21,28 @@ pub trait Pairs: Words {
 
     /// Adds each two neighbours of 16 bits, times `factor`, to a sum.
     fn add_to(self, sums: Self, factor: i16) -> Self;
+
+    /// As [`Dots::TAKES_APART`].
+    const TAKES_APART: bool = false;
+
+    /// As [`Dots::take_apart`] of these weights.
+    #[inline(always)]
+    fn take_apart(self, sums: Self) -> ([Self; 2], Self) {
+        ([self, self], sums)
+    }
+
+    /// As [`Dots::dot_apart`] with these activations.
+    #[inline(always)]
+    fn dot_apart(self, sums: Self, [weights, _]: [Self; 2]) -> Self {
+        dot_by_signs(sums, weights, self)
+    }
+}
+
+/// As [`Dots::dot_biased`]. Two products are at most `2 * 128 * 127`.
+#[inline(always)]
+fn dot_by_signs<W: Pairs>(sums: W, weights: W, activations: W) -> W {
+    let (sizes, signs) = weights.sizes_and_signs();
+    sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
 }
 
 /// Words that multiply pairs of bytes give dot products to their instruction set.
@@ -45,9 +67,19 @@ impl<S: Simd<Words: Pairs>> Dots for S {
 
     #[inline(always)]
     fn dot_biased(self, sums: S::Words, weights: S::Words, activations: S::Words) -> S::Words {
-        // Two products are at most 2 * 128 * 127.
-        let (sizes, signs) = weights.sizes_and_signs();
-        sizes.pairs(activations.with_signs(signs)).add_to(sums, 1)
+        dot_by_signs(sums, weights, activations)
+    }
+
+    const TAKES_APART: bool = S::Words::TAKES_APART;
+
+    #[inline(always)]
+    fn take_apart(self, sums: S::Words, weights: S::Words) -> ([S::Words; 2], S::Words) {
+        weights.take_apart(sums)
+    }
+
+    #[inline(always)]
+    fn dot_apart(self, sums: S::Words, weights: [S::Words; 2], activations: S::Words) -> S::Words {
+        activations.dot_apart(sums, weights)
     }
 
     #[inline(always)]

@@ -171,6 +171,7 @@ verbs! {
 
     dispatch_dots "Dots::dot_small", Takes::Bytes, |dots, x| dot_small(dots, x);
     dispatch_dots "Dots::dot_biased", Takes::Bytes, |dots, x| dot_biased(dots, x);
+    dispatch_dots "Dots::dot_apart", Takes::Bytes, |dots, x| dot_apart(dots, x);
     dispatch_dots "Dots::dots of 4 bits", Takes::Groups, |dots, x| groups::<_, 4>(dots, x);
     dispatch_dots "Dots::dots of 5 bits", Takes::Groups, |dots, x| groups::<_, 5>(dots, x);
     dispatch_dots "Dots::dots of 6 bits", Takes::Groups, |dots, x| groups::<_, 6>(dots, x);
@@ -238,11 +239,23 @@ fn dot_small<D: Dots>(dots: D, operands: &Operands) -> [i32; LANES] {
 #[inline(always)]
 fn dot_biased<D: Dots>(dots: D, operands: &Operands) -> [i32; LANES] {
     let [_, weights, activations] = words_of(dots, operands);
+    array(dots.dot_biased(biased_sums(dots, operands), weights, activations))
+}
+
+#[inline(always)]
+fn dot_apart<D: Dots>(dots: D, operands: &Operands) -> [i32; LANES] {
+    let [_, weights, activations] = words_of(dots, operands);
+    let (weights, sums) = dots.take_apart(biased_sums(dots, operands), weights);
+    array(dots.dot_apart(sums, weights, activations))
+}
+
+#[inline(always)]
+fn biased_sums<D: Dots>(dots: D, operands: &Operands) -> WordsOf<D> {
     let mut sums = operands.words[0];
     for i in 0..LANES {
         sums[i] += dots.biased_start(sum_of_bytes(operands.words[2][i]));
     }
-    array(dots.dot_biased(dots.simd().load_words(&bytes(&sums)), weights, activations))
+    dots.simd().load_words(&bytes(&sums))
 }
 
 #[inline(always)]

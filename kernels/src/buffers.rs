@@ -111,7 +111,8 @@ mod tests {
         let (outer, inner) = BUFFERS.with(3, 7, |outer| {
             assert_eq!(outer, [7; 3]);
             outer.fill(1);
-            let inner = BUFFERS.with(2, 7, |inner| {
+            let inner = BUFFERS.with(2, 9, |inner| {
+                assert_eq!(inner, [7; 2], "made when the first was");
                 inner.fill(2);
                 inner.as_ptr()
             });

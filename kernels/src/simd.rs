@@ -246,6 +246,9 @@ pub trait Dots: Copy + Send + Sync {
     /// The instruction set.
     type Simd: Simd;
 
+    /// Whether [`dot_biased`](Self::dot_biased) is slower than [`dot_apart`](Self::dot_apart). Then its [`biased_start`](Self::biased_start) is 0.
+    const TAKES_APART: bool = false;
+
     /// The instruction set.
     fn simd(self) -> Self::Simd;
 
@@ -304,9 +307,6 @@ pub trait Dots: Copy + Send + Sync {
         }
         *sums = local;
     }
-
-    /// Whether [`dot_biased`](Self::dot_biased) is slower than [`dot_apart`](Self::dot_apart). Then its [`biased_start`](Self::biased_start) is 0.
-    const TAKES_APART: bool = false;
 
     /// Makes weights of [`dot_biased`](Self::dot_biased) ready for [`dot_apart`](Self::dot_apart), and adds to `sums` what is theirs in each sum of
     /// products, whatever the activations are.

@@ -367,6 +367,9 @@ pub fn count(bits: u32) -> __m128i {
 }
 
 impl Pairs for Avx2Words {
+    // There are more units for an exclusive or than for signs.
+    const TAKES_APART: bool = true;
+
     #[inline(always)]
     fn pairs(self, activations: Self) -> Self {
         halves!(Avx2Words: _mm256_maddubs_epi16(self, activations))
@@ -406,9 +409,6 @@ impl Pairs for Avx2Words {
         let factor = Self([unsafe { _mm256_set1_epi16(factor) }; 2]);
         halves!(Avx2Words: add(self, sums, factor))
     }
-
-    // There are more units for an exclusive or than for signs.
-    const TAKES_APART: bool = true;
 
     /// Sizes, and ones where a weight is negative: with those flipped an activation `a` is `-a - 1`, which is a size too little.
     #[inline(always)]

@@ -7,6 +7,9 @@ use super::{Dots, Simd, Words, WordsOf};
 
 /// Words as pairs of 16 bits.
 pub trait Pairs: Words {
+    /// As [`Dots::TAKES_APART`].
+    const TAKES_APART: bool = false;
+
     /// The products of unsigned bytes by signed ones, of which each two neighbours are added. They must fit 16 bits.
     fn pairs(self, activations: Self) -> Self;
 
@@ -21,9 +24,6 @@ pub trait Pairs: Words {
 
     /// Adds each two neighbours of 16 bits, times `factor`, to a sum.
     fn add_to(self, sums: Self, factor: i16) -> Self;
-
-    /// As [`Dots::TAKES_APART`].
-    const TAKES_APART: bool = false;
 
     /// As [`Dots::take_apart`] of these weights.
     #[inline(always)]
@@ -49,6 +49,8 @@ fn dot_by_signs<W: Pairs>(sums: W, weights: W, activations: W) -> W {
 impl<S: Simd<Words: Pairs>> Dots for S {
     type Simd = Self;
 
+    const TAKES_APART: bool = S::Words::TAKES_APART;
+
     #[inline(always)]
     fn simd(self) -> Self {
         self
@@ -69,8 +71,6 @@ impl<S: Simd<Words: Pairs>> Dots for S {
     fn dot_biased(self, sums: S::Words, weights: S::Words, activations: S::Words) -> S::Words {
         dot_by_signs(sums, weights, activations)
     }
-
-    const TAKES_APART: bool = S::Words::TAKES_APART;
 
     #[inline(always)]
     fn take_apart(self, sums: S::Words, weights: S::Words) -> ([S::Words; 2], S::Words) {

@@ -6,7 +6,6 @@ use std::ops::Range;
 use half::f16;
 
 use super::elements::{PAIR, Panel, Weight};
-use crate::aligned::CACHE_LINE;
 use crate::simd::slices::{inlined, straight};
 use crate::simd::{Element, LANES, Lanes, Simd};
 
@@ -223,20 +222,16 @@ impl InLines for f16 {
 
 /// Panels whose lines follow each other.
 #[derive(Clone, Copy)]
-pub struct Lines<'a, E, const N: usize> {
-    pub panels: [&'a [[E; LANES]]; N],
-    /// How far ahead of a pair that is read another is asked for, in bytes; 0 if none is.
-    pub ahead: usize,
-}
+pub struct Lines<'a, E, const N: usize>(pub [&'a [[E; LANES]]; N]);
 
 impl<'a, E: InLines, const N: usize> Columns<N> for Lines<'a, E, N> {
     type Line = E::Line<'a>;
 
     #[inline(always)]
     fn pairs(self) -> usize {
-        let mut lines = self.panels[0].len();
+        let mut lines = self.0[0].len();
         for n in 1..N {
-            lines = if self.panels[n].len() < lines { self.panels[n].len() } else { lines };
+            lines = if self.0[n].len() < lines { self.0[n].len() } else { lines };
         }
         lines / PAIR
     }
@@ -244,31 +239,19 @@ impl<'a, E: InLines, const N: usize> Columns<N> for Lines<'a, E, N> {
     #[inline(always)]
     fn of_pairs(mut self, pairs: Range<usize>) -> Self {
         for n in 0..N {
-            self.panels[n] = &self.panels[n][PAIR * pairs.start..PAIR * pairs.end];
+            self.0[n] = &self.0[n][PAIR * pairs.start..PAIR * pairs.end];
         }
         self
     }
 
     #[inline(always)]
-    fn ask<S: Simd>(self, simd: S, pair: usize) {
-        if self.ahead > 0 {
-            let bytes = PAIR * LANES * E::BYTES;
-            for n in 0..N {
-                for line in (0..bytes).step_by(CACHE_LINE) {
-                    simd.prefetch(self.panels[n], pair * bytes + self.ahead + line);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
     fn of_pair(self, pair: usize, which: usize, n: usize) -> E::Line<'a> {
-        E::line(&self.panels[n].as_chunks::<PAIR>().0[pair][which])
+        E::line(&self.0[n].as_chunks::<PAIR>().0[pair][which])
     }
 
     #[inline(always)]
     fn line(self, k: usize, n: usize) -> E::Line<'a> {
-        E::line(&self.panels[n][k])
+        E::line(&self.0[n][k])
     }
 }
 

@@ -357,10 +357,8 @@ impl HeadRows {
                 let (lines, _) = elements[2 * key * self.head_dim..].as_chunks();
                 let (keys, lines) = lines.split_at(BLOCK * self.panels());
                 let values = &lines[..BLOCK * self.panels()];
-                // So few rows wait for memory, and the hardware's own prefetching follows panels side by side badly.
-                let ahead = if self.count < TILE { 2 * size_of_val(keys) } else { 0 };
                 for (i, band) in bands.iter_mut().enumerate() {
-                    let block = Block { rows: self.band(i), key, keys, values, ahead };
+                    let block = Block { rows: self.band(i), key, keys, values };
                     let partials = if segment == 0 { &mut band.total } else { &mut band.segment };
                     block.add_to(simd, &band.queries, &mut scores, partials);
                 }
@@ -449,17 +447,9 @@ struct Block<'a, E> {
     key: usize,
     keys: &'a [[E; LANES]],
     values: &'a [[E; LANES]],
-    /// How far ahead the next block is asked for, in bytes; 0 if it is not.
-    ahead: usize,
 }
 
 impl<E: InLines> Block<'_, E> {
-    /// How far ahead a tile of `R` rows asks. A whole one never does, and the compiler knows: its loops have no register to spare for the question.
-    #[inline(always)]
-    fn ahead_of_tile<const R: usize>(self) -> usize {
-        if R < TILE { self.ahead } else { 0 }
-    }
-
     /// Whether the rows from `first` on see all its keys.
     #[inline(always)]
     fn is_whole(self, first: usize) -> bool {
@@ -504,8 +494,7 @@ impl<E: InLines> Block<'_, E> {
             with_tile!(simd, height, R => {
                 let scores = scores.first_chunk_mut::<R>().expect("the tile's rows");
                 let queries = OneByOne(queries.first_chunk::<R>().expect("the tile's rows"));
-                let ahead = self.ahead_of_tile::<R>();
-                score_tile(simd, head_dim, queries, self.keys, ahead, panels, scores);
+                score_tile(simd, head_dim, queries, self.keys, panels, scores);
             });
             for (r, scores) in (first..).zip(scores) {
                 let visible = if is_whole { BLOCK } else { self.rows.visible(r, self.key) };
@@ -579,7 +568,6 @@ impl<E: InLines> Block<'_, E> {
                     probabilities: tile,
                     visible: self.rows.visible_to_tile(first, self.key),
                     factors: factors.first_chunk::<R>().expect("the tile's rows"),
-                    ahead: self.ahead_of_tile::<R>(),
                 };
                 tile.add_to(simd, self.values, sums);
             });
@@ -632,6 +620,12 @@ fn soften<S: Simd, const N: usize>(
     sum
 }
 
+/// Whether a tile takes four panels at once: its registers hold all their sums. Fewer rows wait for memory, and read a straight line, which the hardware
+/// asks for ahead of them.
+const fn takes_panels_side_by_side<S: Simd, const R: usize>() -> bool {
+    S::REGISTERS.are_many() && R == TILE
+}
+
 /// The scores of the first `panels` panels of keys.
 #[inline(always)]
 fn score_tile<S: Simd, E: InLines, const R: usize>(
@@ -639,26 +633,22 @@ fn score_tile<S: Simd, E: InLines, const R: usize>(
     head_dim: usize,
     queries: OneByOne<R, MAX_HEAD_DIM>,
     keys: &[[E; LANES]],
-    ahead: usize,
     panels: usize,
     scores: &mut [Scores; R],
 ) {
     let mut panel = 0;
-    // Then the registers hold the sums of a tile's rows times four panels.
-    if const { S::REGISTERS.are_many() } {
+    if const { takes_panels_side_by_side::<S, R>() } {
         while panel + 4 <= panels {
-            score_panels::<S, E, R, 4>(simd, head_dim, queries, keys, ahead, panel, scores);
+            score_panels::<S, E, R, 4>(simd, head_dim, queries, keys, panel, scores);
             panel += 4;
         }
-    }
-    if const { S::REGISTERS.are_many() || R < 4 } {
         while panel + 2 <= panels {
-            score_panels::<S, E, R, 2>(simd, head_dim, queries, keys, ahead, panel, scores);
+            score_panels::<S, E, R, 2>(simd, head_dim, queries, keys, panel, scores);
             panel += 2;
         }
     }
     while panel < panels {
-        score_panels::<S, E, R, 1>(simd, head_dim, queries, keys, ahead, panel, scores);
+        score_panels::<S, E, R, 1>(simd, head_dim, queries, keys, panel, scores);
         panel += 1;
     }
 }
@@ -669,7 +659,6 @@ fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
     head_dim: usize,
     queries: OneByOne<R, MAX_HEAD_DIM>,
     keys: &[[E; LANES]],
-    ahead: usize,
     first: usize,
     scores: &mut [Scores; R],
 ) {
@@ -678,7 +667,7 @@ fn score_panels<S: Simd, E: InLines, const R: usize, const N: usize>(
         panels[n] = &keys[(first + n) * head_dim..][..head_dim];
     }
     let zero = [[simd.splat(0.0); N]; R];
-    let sums = chain(simd, 0..head_dim, queries, Lines { panels, ahead }, zero);
+    let sums = chain(simd, 0..head_dim, queries, Lines(panels), zero);
     for r in 0..R {
         let scores = &mut scores[r][first..][..N];
         for n in 0..N {
@@ -694,7 +683,6 @@ struct ValueTile<'a, const R: usize> {
     /// How many keys each row may see.
     visible: [usize; R],
     factors: &'a [f32; R],
-    ahead: usize,
 }
 
 impl<const R: usize> ValueTile<'_, R> {
@@ -707,15 +695,10 @@ impl<const R: usize> ValueTile<'_, R> {
     ) {
         let panels = values.len() / BLOCK;
         let mut panel = 0;
-        if const { S::REGISTERS.are_many() } {
+        if const { takes_panels_side_by_side::<S, R>() } {
             while panel + 4 <= panels {
                 self.add_panels::<S, E, 4>(simd, values, panel, sums);
                 panel += 4;
-            }
-        } else if const { R < 4 } {
-            while panel + 2 <= panels {
-                self.add_panels::<S, E, 2>(simd, values, panel, sums);
-                panel += 2;
             }
         }
         while panel < panels {
@@ -747,7 +730,7 @@ impl<const R: usize> ValueTile<'_, R> {
         }
         // Rows come in order of position, so the first sees the fewest.
         let (fewest, most) = (self.visible[0], self.visible[R - 1]);
-        let lines = Lines { panels, ahead: self.ahead };
+        let lines = Lines(panels);
         tile = chain(simd, 0..fewest, self.probabilities, lines, tile);
         for k in fewest..most {
             let mut line = [simd.splat(0.0); N];

@@ -101,6 +101,8 @@ knobs! {
     ManyRows = "many_rows": 2..=BLOCK_ROWS + 1, step 1, tried [16, 48, 96], default Source::Always(48);
     /// Rows for which narrow weights are widened once where there are few registers, and not in every tile.
     WidenedRows = "widened_rows": 2..=144, step 1, tried [4, 16, 64], default Source::Always(16);
+    /// Whether weights in half precision are widened once for [many rows](Self::ManyRows) where there are many registers, too: 1, or 0.
+    WidenedHalves = "widened_halves": 0..=1, step 1, tried [0, 1], default Source::Always(0);
     /// Cuts of 256 inputs that all rows take at once with weights that stay numbers: with a block's rows they fill half of a second-level cache of 1 MiB, and less of a smaller one.
     ChainCuts = "chain_cuts": 1..=8, step 1, tried [1, 2, 3, 4, 6, 8], default Source::OfSecondLevel(4);
     /// Cuts of 256 inputs that all rows take at once with activations in brain floats: with a block's rows they fill half of a second-level cache of 1 MiB, and less of a smaller one.

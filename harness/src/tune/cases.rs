@@ -10,7 +10,7 @@ use lfm2_kernels::tuning::Knob;
 use crate::ceiling::beyond_cache;
 use crate::machine::Machine;
 use crate::workload::operations::{
-    self, AttentionCase, BF16, BF16_BF16, F32, Q4_0, Q8_0, attention_case, linear_case,
+    self, AttentionCase, BF16, BF16_BF16, F16, F32, Q4_0, Q8_0, attention_case, linear_case,
 };
 use crate::workload::{Case, Stored, Weights, forward_case};
 use lfm2_kernels::linear::Activations;
@@ -103,8 +103,8 @@ impl Shapes {
 
     /// Bytes that the copies of a matrix or a cache take together at least: beyond any cache, as far as memory has room for all of them twice.
     pub fn weight_bytes(&self) -> usize {
-        /// Matrices in five formats and two shapes, and caches; with small pages and with huge ones.
-        const COPIES: u64 = 2 * (5 * 2 + 3);
+        /// Matrices in six formats and two shapes, and caches; with small pages and with huge ones.
+        const COPIES: u64 = 2 * (6 * 2 + 3);
         if self.is_tiny {
             return 1;
         }
@@ -127,7 +127,7 @@ impl Shapes {
     pub fn cases<'a>(&self, isa: Isa, weights: &'a Weights) -> Vec<Tuned<'a>> {
         let Config { hidden_size: width, feed_forward_width, .. } = self.config;
         let mut cases = Vec::new();
-        let formats = [F32, BF16, BF16_BF16, Q8_0, Q4_0];
+        let formats = [F32, F16, BF16, BF16_BF16, Q8_0, Q4_0];
         // Those of the same weights follow each other.
         for stored in formats {
             if !width.is_multiple_of(stored.format.block()) {
@@ -136,6 +136,8 @@ impl Shapes {
             let smallest = self.config.key_value_width();
             for (outputs, is_smallest) in [(feed_forward_width, false), (smallest, true)] {
                 let all: &[_] = match is_smallest {
+                    // Few and single rows are as those of brain floats.
+                    _ if stored == F16 => &[Many],
                     true => &[One, Several, Many],
                     false => &[One, Few, Several, More, Many],
                 };
@@ -199,7 +201,7 @@ impl Tuned<'_> {
         // Where there is no instruction for rounded activations, they are multiplied as others.
         let is_paired = |stored| stored == BF16_BF16 && isa.has_brain_dots();
         let is_int8 = |stored: Stored| stored.activations == Activations::Int8;
-        let is_narrow = |stored: Stored| stored == BF16 || stored == BF16_BF16;
+        let is_narrow = |stored: Stored| [F16, BF16, BF16_BF16].contains(&stored);
         match knob {
             Knob::BlockRows => linear(&|_, rows| rows == Many) || is_forward,
             Knob::TasksPerThread => linear(&|_, rows| rows > One) || is_forward,
@@ -209,6 +211,9 @@ impl Tuned<'_> {
             Knob::WidenedRows => {
                 let is_it = |stored, rows| is_narrow(stored) && !is_paired(stored) && rows > One;
                 isa.has_few_registers() && linear(&is_it)
+            }
+            Knob::WidenedHalves => {
+                !isa.has_few_registers() && linear(&|stored, rows| stored == F16 && rows == Many)
             }
             Knob::ChainCuts => {
                 linear(&|stored, rows| !is_int8(stored) && !is_paired(stored) && rows > One)

@@ -73,6 +73,8 @@ pub fn cases<'a>(isas: &[Isa], extent: Extent, weights: &'a Weights) -> Vec<Case
 
 /// Weights in `f32`.
 pub const F32: Stored = Stored::plain(WeightFormat::F32);
+/// Weights in half precision.
+pub const F16: Stored = Stored::plain(WeightFormat::F16);
 /// Brain floats that meet activations as they are.
 pub const BF16: Stored = Stored::plain(WeightFormat::Bf16);
 /// Brain floats that meet such.
@@ -88,12 +90,12 @@ const EMBEDDINGS: [Stored; 2] = [F32, BF16];
 fn formats(extent: Extent) -> Vec<Stored> {
     let more = match extent {
         Extent::Quick => Vec::new(),
-        Extent::Usual => vec![Stored::plain(WeightFormat::F16)],
+        Extent::Usual => vec![F16],
         Extent::Full => {
             let others = WeightFormat::ALL.into_iter().filter(|format| format.is_quantised());
             let others = others.flat_map(|format| [Stored::plain(format), Stored::int8(format)]);
             let others = others.filter(|stored| ![Q8_0, Q4_0].contains(stored));
-            [Stored::plain(WeightFormat::F16)].into_iter().chain(others).collect()
+            [F16].into_iter().chain(others).collect()
         }
     };
     [F32, BF16, BF16_BF16, Q8_0, Q4_0].into_iter().chain(more).collect()

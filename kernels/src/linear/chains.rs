@@ -175,8 +175,14 @@ pub fn multiply_elements<E: Weight, const N: usize>(
     out: &mut [f32],
 ) {
     let rows = out.len() / call.outputs;
-    let may_be_widened = weights[0].is_narrow() && call.isa.registers() == Registers::Few;
-    if may_be_widened && rows >= Knob::WidenedRows.get() {
+    let is_worth_widening = match call.isa.registers() {
+        Registers::Few => weights[0].is_narrow() && rows >= Knob::WidenedRows.get(),
+        Registers::Many => {
+            let may_be_widened = E::ARE_CONVERTED && Knob::WidenedHalves.get() == 1;
+            may_be_widened && rows >= Knob::ManyRows.get()
+        }
+    };
+    if is_worth_widening {
         multiply(call, weights.map(Widened).each_ref(), x, out);
     } else {
         multiply(call, weights, x, out);

@@ -37,6 +37,9 @@ pub trait Weight: Element {
     /// A strip of zeros.
     const ZEROS: Self::Strip;
 
+    /// Whether to widen them takes more than a shift.
+    const ARE_CONVERTED: bool;
+
     /// Elements as strips.
     fn strips(elements: &[Self]) -> &[Self::Strip];
 
@@ -49,13 +52,14 @@ pub trait Weight: Element {
 
 /// Sixteen outputs of the first input, then of the second.
 macro_rules! one_input_after_another {
-    ($element:ident, $strip:literal, $zero:expr) => {
+    ($element:ident, $strip:literal, $zero:expr, converted: $are_converted:literal) => {
         impl Weight for $element {
             type Pair = [[$element; LANES]; PAIR];
             type Strip = [Self::Pair; $strip];
             type Line<'a> = &'a [$element; LANES];
             const STRIP: usize = $strip;
             const ZEROS: Self::Strip = [[[$zero; LANES]; PAIR]; $strip];
+            const ARE_CONVERTED: bool = $are_converted;
 
             fn strips(elements: &[$element]) -> &[Self::Strip] {
                 elements.as_chunks().0.as_chunks().0.as_chunks().0
@@ -72,8 +76,8 @@ macro_rules! one_input_after_another {
         }
     };
 }
-one_input_after_another!(f32, 1, 0.0);
-one_input_after_another!(f16, 2, f16::ZERO);
+one_input_after_another!(f32, 1, 0.0, converted: false);
+one_input_after_another!(f16, 2, f16::ZERO, converted: true);
 
 /// Both inputs of an output side by side, the second first.
 impl Weight for bf16 {
@@ -82,6 +86,7 @@ impl Weight for bf16 {
     type Line<'a> = BrainLine<'a>;
     const STRIP: usize = 2;
     const ZEROS: Self::Strip = [[[bf16::ZERO; PAIR]; LANES]; 2];
+    const ARE_CONVERTED: bool = false;
 
     fn strips(elements: &[bf16]) -> &[Self::Strip] {
         elements.as_chunks().0.as_chunks().0.as_chunks().0

@@ -14,13 +14,21 @@ pub struct Family {
     pub values: &'static [(Knob, usize)],
 }
 
-const MEASURED: [Family; 2] = [
+/// The latest generation of a maker first.
+const MEASURED: [Family; 3] = [
     // A core brings as many lines into the first level at once as memory answers.
+    Family {
+        name: "AMD Zen 5",
+        maker: "AuthenticAMD",
+        since: 0x1A,
+        values: &[(Knob::PrefetchLevel, 1)],
+    },
+    // The same; and Zen 4 widens halves where it multiplies and adds.
     Family {
         name: "AMD Zen",
         maker: "AuthenticAMD",
         since: 0x17,
-        values: &[(Knob::PrefetchLevel, 1)],
+        values: &[(Knob::PrefetchLevel, 1), (Knob::WidenedHalves, 1)],
     },
     // A core brings more lines into the second level at once than into the first.
     Family { name: "Intel", maker: "GenuineIntel", since: 6, values: &[(Knob::PrefetchLevel, 2)] },
@@ -58,7 +66,8 @@ mod tests {
     #[test]
     fn families_are_told_by_maker_and_generation() {
         let name = |maker: &str, number| family_of(maker.as_bytes(), number).map(|f| f.name);
-        assert_eq!(name("AuthenticAMD", 0x1A), Some("AMD Zen"));
+        assert_eq!(name("AuthenticAMD", 0x19), Some("AMD Zen"));
+        assert_eq!(name("AuthenticAMD", 0x1A), Some("AMD Zen 5"));
         assert_eq!(name("AuthenticAMD", 0x15), None);
         assert_eq!(name("GenuineIntel", 6), Some("Intel"));
         assert_eq!(name("CentaurHauls", 7), None);

@@ -161,7 +161,7 @@ impl<B: Blocks> Panels for Quantised<B> {
     }
 }
 
-/// Panels that one row takes at once, at most: a single chain would wait for each multiply-add.
+/// Panels that one row takes at once from a buffer, where a single chain would wait for each multiply-add. Memory is slower than that.
 const ROW_PANELS: usize = 4;
 
 /// Cuts of panels that a row or a tile takes at once.
@@ -225,7 +225,8 @@ pub fn tiling<P: Panels>(isa: Isa, weights: &P) -> Tiling {
 
 /// Panels that one row takes at once.
 fn row_panels<P: Panels>() -> usize {
-    if P::Weight::STRIP == 1 { ROW_PANELS } else { P::Weight::STRIP }
+    // What is read where it lies is a straight line through memory, which is read fastest.
+    if P::IS_BUFFERED { ROW_PANELS } else { P::Weight::STRIP }
 }
 
 /// Chains over weights.
@@ -279,7 +280,6 @@ impl<P: Panels> Chains<'_, P> {
         buffer: &mut [StripOf<P>],
     ) {
         let step = if P::IS_BUFFERED { CUT } else { self.inputs };
-        // A strip of several panels is a straight line through memory, which is read fastest.
         let most = self.row_panels();
         let ahead = ahead::<P>();
         for (tile, out) in out.chunks_mut(most * LANES).enumerate() {
@@ -290,10 +290,12 @@ impl<P: Panels> Chains<'_, P> {
                 let weights = self.read(isa, panels.clone(), start..end, buffer);
                 let x = &self.x[start..end];
                 match *weights {
-                    [a, b, c, d] => {
+                    [a, b, c, d] if const { P::IS_BUFFERED } => {
                         row_tile::<S, P, 4>(simd, x, [a, b, c, d], ahead, start == 0, out)
                     }
-                    [a, b] => row_tile::<S, P, 2>(simd, x, [a, b], ahead, start == 0, out),
+                    [a, b] if const { P::IS_BUFFERED || P::Weight::STRIP == 2 } => {
+                        row_tile::<S, P, 2>(simd, x, [a, b], ahead, start == 0, out)
+                    }
                     _ => {
                         for (weights, out) in weights.iter().zip(out.chunks_mut(LANES)) {
                             row_tile::<S, P, 1>(simd, x, [*weights], ahead, start == 0, out);
@@ -392,8 +394,7 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
             for n in 0..N {
                 panels[n] = weights[n].of_inputs(first..first + depth);
                 if !P::IS_BUFFERED {
-                    let strips = N.div_ceil(P::Weight::STRIP);
-                    prefetch(simd, weights[n], first..first + step, strips, ahead);
+                    prefetch(simd, weights[n], first..first + step, ahead);
                 }
             }
             sums = chain(simd, 0..depth, SideBySide(row), panels, sums);
@@ -407,31 +408,20 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
     }
 }
 
-/// How far ahead one row asks for what it will read, in bytes of all that is read side by side: memory answers in more than 100 ns, in which a core
+/// How far ahead one row asks for what it will read, in bytes: memory answers in more than 100 ns, in which a core
 /// could read 4 KB and more.
 fn ahead<P: Panels>() -> usize {
     let knob = if P::Weight::STRIP == 1 { Knob::WideAhead } else { Knob::NarrowAhead };
     knob.get()
 }
 
-/// Asks for what a row will read some time after some inputs of a panel, in one of `strips` side by side.
+/// Asks for what a row will read some time after some inputs of a panel.
 #[inline(always)]
-fn prefetch<S: Simd, E: Weight>(
-    simd: S,
-    panel: Panel<E>,
-    inputs: Range<usize>,
-    strips: usize,
-    ahead: usize,
-) {
+fn prefetch<S: Simd, E: Weight>(simd: S, panel: Panel<E>, inputs: Range<usize>, ahead: usize) {
     if !panel.is_first_of_strip() {
         return;
     }
-    let bytes = size_of_val(panel.strips());
-    let mut ahead = inputs.start / PAIR * size_of::<E::Strip>() + ahead / strips;
-    if ahead >= bytes {
-        // The strips after this one are read beside it.
-        ahead += (strips - 1) * bytes;
-    }
+    let ahead = inputs.start / PAIR * size_of::<E::Strip>() + ahead;
     for line in (0..inputs.len() / PAIR * size_of::<E::Strip>()).step_by(CACHE_LINE) {
         simd.prefetch(panel.strips(), ahead + line);
     }

@@ -4,21 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use lfm2_benches::operations::{BF16, BF16_BF16, F16, F32, Q4_0, Q8_0};
 use lfm2_benches::{
     Case, Extent, Last, Measurement, Options, Session, Stored, Work, Workload, time,
 };
 use lfm2_kernels::Isa;
-use lfm2_kernels::linear::WeightFormat;
 use lfm2_kernels::model::{Config, Logits, Model, Operations, Scratch, Sequence, State, Synthetic};
 use lfm2_kernels::ops::CacheElement;
 use serde::Serialize;
-
-const F32: Stored = Stored::plain(WeightFormat::F32);
-const BF16: Stored = Stored::plain(WeightFormat::Bf16);
-const F16: Stored = Stored::plain(WeightFormat::F16);
-const BF16_BF16: Stored = Stored::brain();
-const Q8_0: Stored = Stored::int8(WeightFormat::Q8_0);
-const Q4_0: Stored = Stored::int8(WeightFormat::Q4_0);
 
 fn main() {
     Options::from_args().in_pool(run);

@@ -235,7 +235,7 @@ impl Tuned<'_> {
             Knob::PassRows => is_forward,
             Knob::PrefetchLevel => {
                 let is_asked = cfg!(target_arch = "x86_64") && isa.name() != "scalar";
-                is_asked && !matches!(self.kind, Kind::Small)
+                is_asked && !matches!(self.kind, Kind::Small | Kind::Attention(_))
             }
             Knob::SharedElements => {
                 let is_prepared =

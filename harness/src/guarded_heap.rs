@@ -41,8 +41,8 @@ pub struct GuardedHeap {
     newest: [AtomicUsize; 2],
 }
 
-/// Addresses that are set aside: a quarter of them is enough for the cases of all operations on five instruction sets. They take no memory before
-/// they are used.
+/// Addresses that are set aside: the cases of all operations on four instruction sets need a little more than a quarter of them. They take no memory
+/// before they are used.
 const ARENA: usize = 16 << 30;
 
 /// Allocations of fewer bytes are left to the system: none holds a line of weights.

@@ -408,8 +408,7 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
     }
 }
 
-/// How far ahead one row asks for what it will read, in bytes: memory answers in more than 100 ns, in which a core
-/// could read 4 KB and more.
+/// How far ahead one row asks for what it will read, in bytes: memory answers in more than 100 ns, in which a core could read 4 KB and more.
 fn ahead<P: Panels>() -> usize {
     let knob = if P::Weight::STRIP == 1 { Knob::WideAhead } else { Knob::NarrowAhead };
     knob.get()

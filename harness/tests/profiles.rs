@@ -65,6 +65,7 @@ impl Stored {
     fn all() -> Vec<Self> {
         let formats = [
             (WeightFormat::F32, Activations::F32),
+            (WeightFormat::F16, Activations::F32),
             (WeightFormat::Bf16, Activations::F32),
             (WeightFormat::Bf16, Activations::Bf16),
             (WeightFormat::Q8_0, Activations::Int8),

@@ -181,15 +181,14 @@ pub fn linear(x: &[f64], rows: usize, weight: &[f64], bias: Option<&[f64]>) -> V
 
 /// The bound for an output that is the sum of [`ops::quantised_terms`] (rule 15), then the bias.
 ///
-/// A term's integer is exact, and its factor a product of two singles, or of three numbers of which two have an exact product; it is
-/// rounded once. Then a fused multiply-add rounds the sum.
-pub fn quantised_sum(terms: &[(f64, i32)], bias: Option<f64>) -> f64 {
+/// A term's first factor is a product of two numbers that are exact in singles, and is rounded once; its second one is exact. Then a fused
+/// multiply-add rounds the sum.
+pub fn quantised_sum(terms: &[(f64, f64)], bias: Option<f64>) -> f64 {
     let mut sum = Computed::exact(0.0);
     let mut magnitude = 0.0;
-    for &(factor, integer) in terms {
-        let integer = Computed::exact(f64::from(integer));
-        sum = sum.add_product(Computed::exact(factor).round(), integer);
-        magnitude += (factor * integer.value).abs();
+    for &(rounded, exact) in terms {
+        sum = sum.add_product(Computed::exact(rounded).round(), Computed::exact(exact));
+        magnitude += (rounded * exact).abs();
     }
     sum.error += terms.len() as f64 * ORACLE_ROUNDOFF * magnitude;
     bias.map_or(sum, |bias| sum.add(Computed::exact(bias))).error

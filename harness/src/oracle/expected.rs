@@ -109,7 +109,7 @@ pub fn expected_quantised_linear(
         for (n, runs) in weight.iter().enumerate() {
             let terms = ops::quantised_terms(runs, &activations);
             let bias = bias.map(|bias| f64::from(bias[n]));
-            let sum: f64 = terms.iter().map(|(factor, integer)| factor * f64::from(*integer)).sum();
+            let sum: f64 = terms.iter().map(|(rounded, exact)| rounded * exact).sum();
             let value = sum + bias.unwrap_or(0.0);
             expected.push(Expected::new(value, bound::quantised_sum(&terms, bias)));
         }

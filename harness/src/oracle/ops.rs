@@ -75,19 +75,19 @@ pub fn quantised_activations(row: &[f32]) -> Vec<(f64, Vec<i32>)> {
     row.chunks_exact(32).map(quantise).collect()
 }
 
-/// The terms that runs of quantised weights and activations add to one output, each a factor and an integer: for each run of weights
-/// `scale * activation_scale` and the sum of `quant * activation`, and where it has a minimum `minimum * activation_scale` and the sum of
-/// activations, in order.
-pub fn quantised_terms(weights: &[Run], activations: &[(f64, Vec<i32>)]) -> Vec<(f64, i32)> {
+/// The terms that runs of quantised weights and activations add to one output, each a factor that kernels round and an exact one: for each
+/// run of weights `scale * activation_scale` and the sum of `quant * activation`, and where it has a minimum `activation_scale` times the sum
+/// of activations and `minimum`, in order.
+pub fn quantised_terms(weights: &[Run], activations: &[(f64, Vec<i32>)]) -> Vec<(f64, f64)> {
     let mut terms = Vec::new();
     let mut first = 0;
     for run in weights {
         let (scale, quants) = &activations[first / 32];
         let quants = &quants[first % 32..][..run.quants.len()];
         let products: i32 = run.quants.iter().zip(quants).map(|(weight, x)| weight * x).sum();
-        terms.push((run.scale * scale, products));
+        terms.push((run.scale * scale, f64::from(products)));
         if let Some(minimum) = run.minimum {
-            terms.push((minimum * scale, quants.iter().sum()));
+            terms.push((scale * f64::from(quants.iter().sum::<i32>()), minimum));
         }
         first += run.quants.len();
     }

@@ -26,7 +26,7 @@ pub struct Activations {
     words: [i32; GROUPS],
     /// What a quant of 1 stands for.
     scale: f32,
-    /// All quants added up.
+    /// What all quants added up stand for.
     sum: f32,
     /// At what the sums of products begin, for each half of the run; for both in the first where the run has one scale.
     starts: [i32; 2],
@@ -381,9 +381,9 @@ impl<const BITS: u32> Way for WithMinimum<BITS> {
         Plain::<BITS>::add(dots, weights, scales, rows, sums);
         let simd = dots.simd();
         for r in 0..R {
+            let sum = simd.splat(rows[r].sum);
             for n in 0..N {
-                let minimum = scales[n].minimum * simd.splat(rows[r].scale);
-                sums[r][n] = minimum.mul_add(simd.splat(rows[r].sum), sums[r][n]);
+                sums[r][n] = scales[n].minimum.mul_add(sum, sums[r][n]);
             }
         }
     }
@@ -625,10 +625,11 @@ fn quantise_some<D: Dots>(
     }
     for (i, to) in activations.iter_mut().enumerate() {
         to.scale = scales[i];
-        to.sum = sums[0][i] + sums[1][i];
+        let quants = sums[0][i] + sums[1][i];
+        to.sum = scales[i] * quants;
         to.starts = [begins[0][i], begins[1][i]];
         // Where an activation is not finite, its product with the inverse is not, or with 0 where that is the inverse.
-        if !to.sum.is_finite() {
+        if !quants.is_finite() {
             *to = Activations { scale: f32::NAN, ..Activations::default() };
         }
     }

@@ -1,7 +1,12 @@
+use std::ops::Range;
+
 use crate::fault;
 use crate::simd::slices::{inlined, zip_map};
 use crate::simd::{Isa, LANES, Lanes, Simd, dispatch};
 use crate::threads::{rows_worth_sharing, split_rows};
+
+/// Channels that all rows of a task pass before the next ones: their taps, and the inputs that rows share, stay in the first-level cache.
+const STRIP: usize = 1024;
 
 /// The weights of a causal depthwise convolution.
 pub struct ShortConv {
@@ -140,76 +145,116 @@ impl<'a, 'i: 'a, F: Fn(usize) -> Product<'i> + Sync> Inputs<'a, F> {
     ) {
         let width = self.conv.width();
         split_rows(out, width, rows_worth_sharing(width), &|first, out| {
-            dispatch!(isa, simd => {
-                for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
-                    convolve_row(simd, self.conv, self.ending_at::<L>(row), gate(row), out);
-                }
+            dispatch!(isa, simd => for begin in (0..width).step_by(STRIP) {
+                let channels = begin..width.min(begin + STRIP);
+                self.convolve_strip::<_, L>(simd, channels, first, &gate, out);
             });
         });
     }
 
-    /// The inputs under the taps when the newest is `row`, oldest first.
+    /// Convolves the rows from `first` on in some channels.
     #[inline(always)]
-    fn ending_at<const L: usize>(&self, row: usize) -> [Product<'a>; L] {
+    fn convolve_strip<S: Simd, const L: usize>(
+        &self,
+        simd: S,
+        channels: Range<usize>,
+        first: usize,
+        gate: impl Fn(usize) -> Option<&'a [f32]>,
+        out: &mut [f32],
+    ) {
         let width = self.conv.width();
-        let mut inputs = [Product(&[], &[]); L];
+        let mut taps = [&self.conv.taps[..]; L];
         for k in 0..L {
-            // Counted from the oldest row of the state.
-            let from_state = row + k;
-            inputs[k] = if from_state < L - 1 {
-                Product(&self.state[from_state * width..][..width], &self.conv.ones)
-            } else {
-                (self.input)(from_state - (L - 1))
-            };
+            taps[k] = &self.conv.taps[k * width..][channels.clone()];
         }
-        inputs
+        let bias = self.conv.bias().map(|bias| &bias[channels.clone()]);
+        // The inputs before a row, oldest first, and one more, since `L - 1` is no length of an array.
+        let mut strips: [Strip; L] = [[[0.0; LANES]; STRIP / LANES]; L];
+        let mut before = strips.each_mut();
+        for k in 0..L - 1 {
+            let input = &mut before[k].as_flattened_mut()[..channels.len()];
+            // Counted from the oldest row of the state.
+            let row = first + k;
+            if row < L - 1 {
+                input.copy_from_slice(&self.state[row * width..][channels.clone()]);
+            } else {
+                let Product(a, b) = (self.input)(row - (L - 1));
+                let (a, b) = (&a[channels.clone()], &b[channels.clone()]);
+                zip_map(simd, a, b, input, inlined!(|a, b| a * b));
+            }
+        }
+        for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
+            let Product(a, b) = (self.input)(row);
+            let input = Product(&a[channels.clone()], &b[channels.clone()]);
+            let gate = gate(row).map(|gate| &gate[channels.clone()]);
+            let row = Row { taps, input, bias, gate };
+            row.convolve(simd, &mut before, &mut out[channels.clone()]);
+            if L > 1 {
+                before[..L - 1].rotate_left(1);
+            }
+        }
     }
 }
 
-#[inline(always)]
-fn convolve_row<S: Simd, const L: usize>(
-    simd: S,
-    conv: &ShortConv,
-    inputs: [Product; L],
-    gate: Option<&[f32]>,
-    out: &mut [f32],
-) {
-    let width = out.len();
-    let mut taps = [&conv.taps[..]; L];
-    for k in 0..L {
-        taps[k] = &conv.taps[k * width..][..width];
-    }
-    let row = Row { taps, inputs, bias: conv.bias(), gate };
-    // All slices are known to be as long, so that the loop over whole lanes checks no bounds.
-    let whole = width / LANES;
-    for i in 0..whole {
-        let y = row.output(inlined!(|row: &[f32]| simd.load(&row.as_chunks().0[..whole][i])));
-        y.store(&mut out.as_chunks_mut().0[..whole][i]);
-    }
-    let rest = whole * LANES;
-    if rest < width {
-        let y = row.output(inlined!(|row: &[f32]| simd.load_partial(&row[rest..], 0.0)));
-        y.store_partial(&mut out[rest..]);
-    }
-}
-
-/// What one row is made of.
+/// Some channels of a row.
 struct Row<'a, const L: usize> {
     taps: [&'a [f32]; L],
-    inputs: [Product<'a>; L],
+    input: Product<'a>,
     bias: Option<&'a [f32]>,
     gate: Option<&'a [f32]>,
 }
 
+/// Channels of a row.
+type Strip = [[f32; LANES]; STRIP / LANES];
+
 impl<const L: usize> Row<'_, L> {
-    /// Some channels, which `lanes` reads.
+    /// Convolves them. Their input takes the place of the oldest before it.
     #[inline(always)]
-    fn output<V: Lanes>(&self, lanes: impl Fn(&[f32]) -> V) -> V {
-        let Product(a, b) = self.inputs[0];
-        let mut y = lanes(self.taps[0]) * (lanes(a) * lanes(b));
+    fn convolve<S: Simd>(&self, simd: S, before: &mut [&mut Strip; L], out: &mut [f32]) {
+        // All slices are known to be as long, so that the loop over whole lanes checks no bounds.
+        let whole = (out.len() / LANES).min(STRIP / LANES);
+        for i in 0..whole {
+            let y = self.output(
+                simd,
+                before,
+                i,
+                inlined!(|row: &[f32]| simd.load(&row.as_chunks().0[..whole][i])),
+            );
+            y.store(&mut out.as_chunks_mut().0[..whole][i]);
+        }
+        let rest = whole * LANES;
+        if rest < out.len() {
+            let y = self.output(
+                simd,
+                before,
+                whole,
+                inlined!(|row: &[f32]| simd.load_partial(&row[rest..], 0.0)),
+            );
+            y.store_partial(&mut out[rest..]);
+        }
+    }
+
+    /// The `i`th sixteen channels, which `lanes` reads.
+    #[inline(always)]
+    fn output<S: Simd>(
+        &self,
+        simd: S,
+        before: &mut [&mut Strip; L],
+        i: usize,
+        lanes: impl Fn(&[f32]) -> S::Lanes,
+    ) -> S::Lanes {
+        let Product(a, b) = self.input;
+        // Those under the taps.
+        let mut inputs = [lanes(a) * lanes(b); L];
+        for k in 0..L - 1 {
+            inputs[k] = simd.load(&before[k][i]);
+        }
+        if L > 1 {
+            inputs[L - 1].store(&mut before[0][i]);
+        }
+        let mut y = lanes(self.taps[0]) * inputs[0];
         for k in 1..L {
-            let Product(a, b) = self.inputs[k];
-            y = lanes(self.taps[k]).mul_add(lanes(a) * lanes(b), y);
+            y = lanes(self.taps[k]).mul_add(inputs[k], y);
         }
         if let Some(bias) = self.bias {
             y = y + lanes(bias);

@@ -175,6 +175,7 @@ fn of_lanes(fault: LaneFault) -> Fault {
             ("lanes: scaling flushes subnormals", Class::Precision)
         }
         LaneFault::ScaleCutsSubnormals => ("lanes: scaling cuts subnormals", Class::Precision),
+        LaneFault::ExponentLosesABit => ("lanes: exponent loses a bit", Class::Precision),
         LaneFault::AbsKeepsSign => ("lanes: abs keeps the sign", Class::Formula),
         LaneFault::DivideByReciprocal => ("lanes: division by reciprocal", Class::Order),
         LaneFault::AddFlushesSubnormals => ("lanes: sums flush subnormals", Class::Precision),
@@ -217,6 +218,7 @@ fn of_lanes(fault: LaneFault) -> Fault {
         LaneFault::MinPrefersFirst => &["exp", "softmax"],
         LaneFault::SelectBySignBit | LaneFault::AbsKeepsSign => &["silu", "silu_multiply"],
         LaneFault::ScaleFlushesSubnormals | LaneFault::ScaleCutsSubnormals => &["exp"],
+        LaneFault::ExponentLosesABit => &["attention"],
         LaneFault::DivideByReciprocal => &["softmax", "silu"],
         LaneFault::AddFlushesSubnormals => &["add", "softmax"],
         LaneFault::HalvesFlushSubnormals => &["attention_f16", "linear_f16"],

@@ -39,6 +39,8 @@ pub enum LaneFault {
     ScaleFlushesSubnormals,
     /// The scaled power is not rounded once: subnormal results are cut.
     ScaleCutsSubnormals,
+    /// The lowest bit of an exponent is lost.
+    ExponentLosesABit,
     /// `abs` keeps the sign.
     AbsKeepsSign,
     /// Division multiplies by the rounded reciprocal.
@@ -77,7 +79,7 @@ pub enum LaneFault {
 
 impl LaneFault {
     /// Every one.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::UnfusedMultiplyAdd,
         Self::SumOfNeighbours,
         Self::SumWithoutLastLane,
@@ -90,6 +92,7 @@ impl LaneFault {
         Self::SelectBySignBit,
         Self::ScaleFlushesSubnormals,
         Self::ScaleCutsSubnormals,
+        Self::ExponentLosesABit,
         Self::AbsKeepsSign,
         Self::DivideByReciprocal,
         Self::AddFlushesSubnormals,
@@ -369,6 +372,10 @@ wrong! {
         scaled.zip(scaled, |x, _| without_subnormals(x))
     }
 
+    fn exponent_without_a_bit(a: FaultyLanes<S>) -> FaultyLanes<S> {
+        a.zip(a, |a, _| f32::from_bits(a.to_bits() & !1))
+    }
+
     fn sum_of_neighbours(a: FaultyLanes<S>) -> f32 {
         let mut lanes = a.lanes.to_array();
         let mut width = LANES;
@@ -634,6 +641,13 @@ impl<S: Simd> Lanes for FaultyLanes<S> {
             return scaled_and_flushed(self, power);
         }
         self.with(self.lanes.scale_by_power(power.lanes))
+    }
+
+    #[inline(always)]
+    fn lowest_bits_as_exponent(self) -> Self {
+        let bits =
+            if is_on(LaneFault::ExponentLosesABit) { exponent_without_a_bit(self) } else { self };
+        self.with(bits.lanes.lowest_bits_as_exponent())
     }
 
     #[inline(always)]

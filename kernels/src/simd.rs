@@ -184,6 +184,9 @@ pub trait Lanes:
     /// `self * 2^power`, rounded once. `power` must hold integers in `-160..=160`, and `self` lie in `0.5..2`.
     fn scale_by_power(self, power: Self) -> Self;
 
+    /// The numbers whose bits are these moved up by 23: where a number's lowest eight bits hold `n + 127`, that is `2^n`, or 0 if `n` is -127.
+    fn lowest_bits_as_exponent(self) -> Self;
+
     /// Writes all sixteen lanes.
     fn store(self, to: &mut [f32; LANES]);
 

@@ -19,6 +19,8 @@
 //! All functions take `f32` data widened to `f64`, and shapes as in [`super::ops`]; they panic
 //! where those do.
 
+use std::f64::consts::{LN_2, LOG2_E};
+
 use super::ops::{self, AttentionShape, ShiftAxis};
 use super::unary;
 
@@ -31,6 +33,10 @@ const EXP_RELATIVE: f64 = unary::EXP_RELATIVE * UNIT_ROUNDOFF;
 /// What the kernels' `exp` may add to that where its result is subnormal: the spacing of subnormal
 /// numbers, `2^-149`.
 const EXP_ABSOLUTE: f64 = f32::from_bits(1) as f64;
+
+/// As both, of the kernels' `exp2`, which returns 0 for less than `2^-126.5`.
+const EXP2_RELATIVE: f64 = unary::EXP2_RELATIVE * UNIT_ROUNDOFF;
+const EXP2_ABSOLUTE: f64 = f32::MIN_POSITIVE as f64;
 
 /// Below this, `exp` is less than a quarter of the smallest `f32`, and a kernel must return 0.
 const EXP_IS_ZERO: f64 = -105.0;
@@ -281,10 +287,11 @@ fn below(value: f64, maximum: f64) -> f64 {
 /// Let `s[j]` be the scores of the visible keys, `w[j]` their softmax and `o = sum_j w[j] v[j]` the
 /// result.
 ///
-/// 1. *Scores.* The scaled query is rounded where the scale is not a power of two, and the chain
-///    over `head_dim` follows: together an error of at most `d[j]`.
+/// 1. *Scores.* The query is scaled by a rounded factor and rounded, and the chain over `head_dim`
+///    follows: together an error of at most `d[j]`. The kernel's scores are powers of 2: `log2(e)`
+///    times these, with an error of `log2(e) d[j]`.
 /// 2. *Weights.* The kernel's weight is `exp(s[j] - M) exp(t)` with its own maximum `M`, which
-///    cancels in the quotient, and `|t| <= d[j] + u |s[j] - M| + c EXP_RELATIVE`: the differences
+///    cancels in the quotient, and `|t| <= d[j] + u |s[j] - M| + c EXP2_RELATIVE`: the differences
 ///    of all exponents on the way to `M` have one sign, so their roundings add up to
 ///    `u |s[j] - M|`, and `c` counts the exponentials multiplied: its own, one for each later block
 ///    of the segment, and one for each segment merged. So `w[j]` is off by at most
@@ -301,7 +308,7 @@ fn below(value: f64, maximum: f64) -> f64 {
 ///    rounding for each block but the first (the rescaling) and two for each segment merged.
 /// 4. *Sum of weights.* Positive terms: relative `k u / (1 - k u)`, where `k` counts the additions
 ///    in one of sixteen lanes, rescalings, merges and the four halvings. Then one quotient.
-/// 5. *Subnormals.* Each of the `c` exponentials may be off by `2^-149` besides, times factors of
+/// 5. *Subnormals.* Each of the `c` exponentials may be off by `2^-126` besides, times factors of
 ///    at most one, while the sum of weights is about one or more.
 pub fn attention(
     query: &[f64],
@@ -319,8 +326,11 @@ pub fn attention(
             let first = (t * heads + head) * head_dim;
             let query = scaled_query(&query[first..first + head_dim]);
             let keys = (0..visible).map(|s| shape.row(key, s, head));
-            let scores: Vec<Computed> =
-                keys.map(|key| chain(query.iter().copied().zip(key.iter().copied()))).collect();
+            let score = |key: &[f64]| {
+                let power = chain(query.iter().copied().zip(key.iter().copied()));
+                Computed { value: power.value * LN_2, error: power.error * LN_2 }
+            };
+            let scores: Vec<Computed> = keys.map(score).collect();
             let values: Vec<&[f64]> = (0..visible).map(|s| shape.row(value, s, head)).collect();
             bounds.extend(weighted_mean(&scores, &values));
         }
@@ -328,20 +338,12 @@ pub fn attention(
     bounds
 }
 
-/// A query times `1 / sqrt(head_dim)`. That factor is exact, or within `2 u`: a root and a
-/// quotient.
+/// A query times `log2(e) / sqrt(head_dim)`, which is rounded once from `f64`.
 fn scaled_query(query: &[f64]) -> Vec<Computed> {
-    let scale = 1.0 / (query.len() as f64).sqrt();
-    let power_of_four =
-        query.len().is_power_of_two() && query.len().trailing_zeros().is_multiple_of(2);
-    let computed_scale =
-        Computed { value: scale, error: if power_of_four { 0.0 } else { roundings(2) * scale } };
-    let multiply = |&value: &f64| {
-        let product = Computed::exact(value).product(computed_scale);
-        let exact = power_of_four && f64::from(product.value as f32) == product.value;
-        if exact { product } else { product.round() }
-    };
-    query.iter().map(multiply).collect()
+    let scale = LOG2_E / (query.len() as f64).sqrt();
+    // Relative errors of `f64` are within what `n u / (1 - n u)` is more than `n u`.
+    let scale = Computed { value: scale, error: roundings(1) * scale };
+    query.iter().map(|&value| Computed::exact(value).multiply(scale)).collect()
 }
 
 /// Steps 2 to 5 of [`attention`] for one query and head.
@@ -363,7 +365,7 @@ fn weighted_mean(scores: &[Computed], values: &[&[f64]]) -> Vec<f64> {
     for score in scores {
         let difference = -below(score.value - score.error - score_error, maximum);
         let exponent_error =
-            score.error + UNIT_ROUNDOFF * difference + exponentials as f64 * EXP_RELATIVE;
+            score.error + UNIT_ROUNDOFF * difference + exponentials as f64 * EXP2_RELATIVE;
         let exponent = score.value - maximum - log_sum;
         weights.push(exponent.exp());
         weight_errors.push(grown_weight(exponent, exponent_error));
@@ -404,7 +406,7 @@ fn weighted_mean(scores: &[Computed], values: &[&[f64]]) -> Vec<f64> {
             + (sum_error + denominator * (mean[channel].abs() + spread + sum_error))
                 / (1.0 - denominator);
         let subnormal = exponentials as f64
-            * EXP_ABSOLUTE
+            * EXP2_ABSOLUTE
             * (magnitude[channel] + keys as f64 * (1.0 + mean[channel].abs()));
         let in_range = magnitude[channel] < f64::from(f32::MAX) / 2.0;
         let quotient = Computed { value: mean[channel], error: carried + subnormal }.round();

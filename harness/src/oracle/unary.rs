@@ -79,6 +79,18 @@ pub const EXP_RELATIVE: f64 = 0.25 + 0.0042 + 0.0453 + 1.003;
 /// The largest error of `exp` in ULP, where its result is normal.
 pub const EXP_ULP: f64 = EXP_RELATIVE * std::f64::consts::FRAC_1_SQRT_2 + SMALL;
 
+/// The errors of the kernels' `exp2`, relative to its result where that is normal, in units of 2^-24.
+///
+/// The contract's `exp2` (rule 7) is `x = n + r`, `|r| <= 1/2`, `p = polynomial(r)`, `p 2^n`. `n` and `r` are exact: `r` is a multiple of the last
+/// place of `x`, or `x` itself. Left are
+///
+/// - *Polynomial*, 0.0503: in exact arithmetic it is within 3.0e-9 of `2^r` (a test beside the kernel holds it).
+/// - *Horner*, 1.112: as of `exp` above. The six partial results lie in the octaves that begin at 1, 1/2, 1/8 (1/4 from `r > 0` on), 1/32, 1/128,
+///   1/1024. For `r >= 0` the absolute error is at most `u (1 + r / 2 + r^2 / 4 + r^3 / 32 + r^4 / 128 + r^5 / 1024) <= u 2^r`; for `r = -a < 0` the
+///   first lies one octave lower, and it is at most `u (1/2 + a / 2 + a^2 / 8 + a^3 / 32 + a^4 / 128 + a^5 / 1024)`. Relatively to `2^-a` that
+///   grows with `a`: at 1/2 it is `0.7857 * sqrt(2) u`.
+pub const EXP2_RELATIVE: f64 = 0.0503 + 1.112;
+
 /// Products of errors, and the reference's error.
 const SMALL: f64 = 1e-5;
 

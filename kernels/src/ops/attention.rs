@@ -1,11 +1,12 @@
 use std::array;
+use std::f64::consts::LOG2_E;
 use std::ops::Range;
 
 use super::key_value_cache::{KeyValueCache, with_elements};
 use crate::buffers::Buffers;
 use crate::fault;
 use crate::linear::tile::{Columns, InLines, Line as _, Lines, OneByOne, chain};
-use crate::simd::math::exp_of_at_most_89;
+use crate::simd::math::exp2;
 use crate::simd::slices::inlined;
 use crate::simd::{Isa, LANES, Lanes, Simd, dispatch};
 use crate::threads::{join, split_rows};
@@ -208,9 +209,9 @@ type OfRows = [[f32; LANES]; BAND.div_ceil(LANES)];
 struct Partials {
     /// The largest score of each row.
     maxima: OfRows,
-    /// Each row's sum of `exp(score - maximum)`, key `j` in lane `j mod 16`.
+    /// Each row's sum of `2^(score - maximum)`, key `j` in lane `j mod 16`.
     sums: [[f32; LANES]; BAND],
-    /// Each row's sum of `exp(score - maximum) * value`, `[rows][head_dim]`.
+    /// Each row's sum of `2^(score - maximum) * value`, `[rows][head_dim]`.
     values: [[f32; LANES]; BAND * MAX_HEAD_DIM / LANES],
 }
 
@@ -374,10 +375,10 @@ impl HeadRows {
         }
     }
 
-    /// Multiplies the queries by `1 / sqrt(head_dim)`.
+    /// Multiplies the queries by `log2(e) / sqrt(head_dim)`, so that scores are powers of 2, not of e.
     #[inline(always)]
     fn scale<S: Simd>(self, simd: S, query: &[f32], scaled: &mut [Query; BAND]) {
-        let scale = simd.splat(1.0 / (self.head_dim as f32).sqrt());
+        let scale = simd.splat((LOG2_E / (self.head_dim as f64).sqrt()) as f32);
         for r in 0..self.count {
             let (query, _) = query[self.start(r)..][..self.head_dim].as_chunks();
             let (scaled, _) = scaled[r].as_chunks_mut();
@@ -397,8 +398,7 @@ impl HeadRows {
             let of_segment = simd.load(&segment.maxima[i]);
             let of_total = simd.load(&total.maxima[i]);
             let maximum = of_segment.max(of_total);
-            let [of_segment, of_total] =
-                exp_of_at_most_89(simd, [of_segment - maximum, of_total - maximum]);
+            let [of_segment, of_total] = exp2(simd, [of_segment - maximum, of_total - maximum]);
             of_segment.store(&mut factors[0][i]);
             of_total.store(&mut factors[1][i]);
             maximum.store(&mut total.maxima[i]);
@@ -504,7 +504,7 @@ impl<E: InLines> Block<'_, E> {
         largest
     }
 
-    /// Turns scores into `exp(score - maximum)` and brings the sums of these to the new maximum; by what the sums of values are to be
+    /// Turns scores into `2^(score - maximum)` and brings the sums of these to the new maximum; by what the sums of values are to be
     /// multiplied.
     #[inline(always)]
     fn soften<S: Simd>(
@@ -520,7 +520,7 @@ impl<E: InLines> Block<'_, E> {
         for i in first / LANES..self.rows.count.div_ceil(LANES) {
             let old = simd.load(&partials.maxima[i]);
             let new = simd.load(&largest[i]).max(old);
-            exp_of_at_most_89(simd, [old - new])[0].store(&mut factors[i]);
+            exp2(simd, [old - new])[0].store(&mut factors[i]);
             new.store(&mut partials.maxima[i]);
         }
         let is_whole = self.is_whole(first);
@@ -600,7 +600,7 @@ fn largest<S: Simd>(simd: S, scores: &[[f32; LANES]]) -> f32 {
     largest.largest()
 }
 
-/// Turns scores into `exp(score - maximum)`; `sum` with these added.
+/// Turns scores into `2^(score - maximum)`; `sum` with these added.
 #[inline(always)]
 fn soften<S: Simd, const N: usize>(
     simd: S,
@@ -612,7 +612,7 @@ fn soften<S: Simd, const N: usize>(
     for n in 0..N {
         differences[n] = simd.load(&scores[n]) - maximum;
     }
-    let probabilities = exp_of_at_most_89(simd, differences);
+    let probabilities = exp2(simd, differences);
     for n in 0..N {
         probabilities[n].store(&mut scores[n]);
         sum = sum + probabilities[n];

@@ -261,6 +261,16 @@ impl Lanes for Avx2Lanes {
     }
 
     #[inline(always)]
+    fn lowest_bits_as_exponent(self) -> Self {
+        #[inline(always)]
+        unsafe fn shift(x: __m256) -> __m256 {
+            // SAFETY: the caller proves the features.
+            unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(x))) }
+        }
+        halves!(shift(self))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         let to = to.as_mut_ptr();
         // SAFETY: lanes prove the features; both halves lie within the sixteen floats.

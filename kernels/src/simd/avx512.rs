@@ -258,6 +258,12 @@ impl Lanes for Avx512Lanes {
     }
 
     #[inline(always)]
+    fn lowest_bits_as_exponent(self) -> Self {
+        // SAFETY: lanes prove the feature.
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) })
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         // SAFETY: lanes prove the feature; `to` is sixteen floats.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }

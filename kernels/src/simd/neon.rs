@@ -258,6 +258,16 @@ impl Lanes for NeonLanes {
     }
 
     #[inline(always)]
+    fn lowest_bits_as_exponent(self) -> Self {
+        #[inline(always)]
+        unsafe fn shift(x: float32x4_t) -> float32x4_t {
+            // SAFETY: the caller proves the feature.
+            unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(x))) }
+        }
+        quarters!(shift(self))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         let to = to.as_mut_ptr();
         // SAFETY: lanes prove the feature; all quarters lie within the sixteen floats.

@@ -150,6 +150,11 @@ impl Lanes for ScalarLanes {
     }
 
     #[inline(always)]
+    fn lowest_bits_as_exponent(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits(x.to_bits() << 23)))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         *to = self.0;
     }

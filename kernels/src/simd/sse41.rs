@@ -360,6 +360,16 @@ impl Lanes for Sse41Lanes {
     }
 
     #[inline(always)]
+    fn lowest_bits_as_exponent(self) -> Self {
+        #[inline(always)]
+        unsafe fn shift(x: __m128) -> __m128 {
+            // SAFETY: the caller proves the features.
+            unsafe { _mm_castsi128_ps(_mm_slli_epi32::<23>(_mm_castps_si128(x))) }
+        }
+        quarters!(shift(self))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         let to = to.as_mut_ptr();
         // SAFETY: lanes prove the features; all quarters lie within the sixteen floats.

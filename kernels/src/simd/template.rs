@@ -177,6 +177,11 @@ impl Lanes for TemplateLanes {
     }
 
     #[inline(always)]
+    fn lowest_bits_as_exponent(self) -> Self {
+        Self::of(self.plain().lowest_bits_as_exponent())
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         self.plain().store(to);
     }

@@ -136,6 +136,9 @@ verbs! {
     dispatch "Lanes::scale_by_power", Takes::Scaled, |simd, x| {
         simd.load(&x.lanes[0]).scale_by_power(simd.load(&x.lanes[1])).to_array()
     };
+    dispatch "Lanes::lowest_bits_as_exponent", Takes::Lanes(1), |simd, x| {
+        simd.load(&x.lanes[0]).lowest_bits_as_exponent().to_array()
+    };
     dispatch "Lanes::sum", Takes::AllLanes, |simd, x| simd.load(&x.lanes[0]).sum();
     dispatch "Lanes::largest", Takes::AllLanes, |simd, x| simd.load(&x.lanes[0]).largest();
     dispatch "Lanes::store_integers", Takes::Integers, |simd, x| {

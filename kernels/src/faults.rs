@@ -532,6 +532,11 @@ impl<S: Simd> Simd for Faulty<S> {
     }
 
     #[inline(always)]
+    fn prefetch_for_later<L>(self, elements: &[L], bytes: usize) {
+        self.0.prefetch_for_later(elements, bytes);
+    }
+
+    #[inline(always)]
     fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
         Simd::apart(self.0, kernel)
     }

@@ -134,6 +134,12 @@ pub trait Simd: Copy + Send + Sync {
     /// hint without effect on any result.
     fn prefetch<L>(self, elements: &[L], bytes: usize);
 
+    /// As [`prefetch`](Self::prefetch), for what is read after more than the nearest cache holds: into the next one, where there is a choice.
+    #[inline(always)]
+    fn prefetch_for_later<L>(self, elements: &[L], bytes: usize) {
+        self.prefetch(elements, bytes);
+    }
+
     /// Runs `kernel` in a function of its own, which has this instruction set enabled.
     ///
     /// Everything that `kernel` calls must be `#[inline(always)]` to be compiled for it. The function itself must be `#[inline(never)]`: no

@@ -61,6 +61,8 @@ fn fixed_shapes() -> Vec<Shape> {
     }
     // Heads that threads share.
     shapes.push([1, 700, 0, 3, 2, 64, 0].into());
+    // The edge of the cache's sections.
+    shapes.push([5, 2046, 0, 2, 2, 16, 70].into());
     shapes
 }
 

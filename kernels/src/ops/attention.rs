@@ -2,7 +2,8 @@ use std::array;
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
 
-use super::key_value_cache::{KeyValueCache, with_elements};
+use super::key_value_cache::{KeyValueCache, Layout, with_elements};
+use crate::aligned::CACHE_LINE;
 use crate::buffers::Buffers;
 use crate::fault;
 use crate::linear::tile::{Columns, InLines, Line as _, Lines, OneByOne, chain};
@@ -65,7 +66,7 @@ pub fn attention(
 
     let shape = Shape { heads, head_dim, group };
     with_elements!(cache.storage(), elements => {
-        let layer = Layer { isa, shape, first_position, elements, head_stride: cache.head_stride() };
+        let layer = Layer { isa, shape, first_position, elements, layout: cache.layout() };
         layer.split(query, out, rows);
     });
 }
@@ -135,7 +136,7 @@ struct Layer<'a, E> {
     shape: Shape,
     first_position: usize,
     elements: &'a [E],
-    head_stride: usize,
+    layout: Layout,
 }
 
 impl<E: InLines> Layer<'_, E> {
@@ -191,13 +192,29 @@ impl<E: InLines> Layer<'_, E> {
         BUFFERS.with(count.div_ceil(BAND), Band::EMPTY, |bands| {
             dispatch!(self.isa, simd => {
                 for (i, head) in heads.enumerate() {
-                    let elements = &self.elements[head * self.head_stride..][..self.head_stride];
+                    let head = Head { elements: self.elements, layout: self.layout, head };
                     let offset = i * group * head_dim;
                     let rows = HeadRows { row, offset, group, head_dim, position, first: 0, count };
-                    rows.run(simd, query, elements, bands, out);
+                    rows.run(simd, query, head, bands, out);
                 }
             });
         });
+    }
+}
+
+/// The keys and values of one head.
+#[derive(Clone, Copy)]
+struct Head<'a, E> {
+    elements: &'a [E],
+    layout: Layout,
+    head: usize,
+}
+
+impl<'a, E> Head<'a, E> {
+    /// The block that begins at position `key`.
+    #[inline(always)]
+    fn block(self, key: usize) -> &'a [[E; LANES]] {
+        self.elements[self.layout.block_of(self.head, key / BLOCK)].as_chunks().0
     }
 }
 
@@ -340,7 +357,7 @@ impl HeadRows {
         self,
         simd: S,
         query: &[f32],
-        elements: &[E],
+        head: Head<E>,
         bands: &mut [Band],
         out: &mut [f32],
     ) {
@@ -355,11 +372,17 @@ impl HeadRows {
                 fault!(SegmentNotReset: (), else partials.reset(self.band(i).count, self.panels()));
             }
             for key in (segment..keys.min(segment + SEGMENT)).step_by(BLOCK) {
-                let (lines, _) = elements[2 * key * self.head_dim..].as_chunks();
-                let (keys, lines) = lines.split_at(BLOCK * self.panels());
-                let values = &lines[..BLOCK * self.panels()];
+                let (keys_of_block, values) = head.block(key).split_at(BLOCK * self.panels());
+                // One band waits for memory anyway, which the hardware asks ahead of it.
+                let is_worth_asking = bands.len() > 1 && key + BLOCK < keys;
+                let next = if is_worth_asking {
+                    Next::shared(head.block(key + BLOCK), self.count)
+                } else {
+                    Next::NOTHING
+                };
                 for (i, band) in bands.iter_mut().enumerate() {
-                    let block = Block { rows: self.band(i), key, keys, values };
+                    let rows = self.band(i);
+                    let block = Block { rows, key, keys: keys_of_block, values, next };
                     let partials = if segment == 0 { &mut band.total } else { &mut band.segment };
                     block.add_to(simd, &band.queries, &mut scores, partials);
                 }
@@ -447,6 +470,38 @@ struct Block<'a, E> {
     key: usize,
     keys: &'a [[E; LANES]],
     values: &'a [[E; LANES]],
+    next: Next<'a, E>,
+}
+
+/// The block that comes next, which all rows of a task ask for together: each a little, since many questions at once would stop the core.
+#[derive(Clone, Copy)]
+struct Next<'a, E> {
+    memory: &'a [[E; LANES]],
+    /// How much of it each row asks for.
+    share: usize,
+}
+
+impl<'a, E> Next<'a, E> {
+    const NOTHING: Self = Self { memory: &[], share: 0 };
+
+    /// Lines that arrive together.
+    const TOGETHER: usize = CACHE_LINE / size_of::<[E; LANES]>();
+
+    /// Among so many rows.
+    #[inline(always)]
+    fn shared(memory: &'a [[E; LANES]], rows: usize) -> Self {
+        Self { memory, share: memory.len().div_ceil(rows).next_multiple_of(Self::TOGETHER) }
+    }
+
+    /// Asks for the part of the task's row `row`.
+    #[inline(always)]
+    fn ask<S: Simd>(self, simd: S, row: usize) {
+        let begin = row * self.share;
+        let end = self.memory.len().min(begin + self.share);
+        for line in (begin..end).step_by(Self::TOGETHER) {
+            simd.prefetch_for_later(&self.memory[line..], 0);
+        }
+    }
 }
 
 impl<E: InLines> Block<'_, E> {
@@ -525,6 +580,7 @@ impl<E: InLines> Block<'_, E> {
         }
         let is_whole = self.is_whole(first);
         for r in first..self.rows.count {
+            self.next.ask(simd, self.rows.first + r);
             let maximum = simd.splat(partials.maxima.as_flattened()[r]);
             let sum = simd.load(&partials.sums[r]) * simd.splat(factors.as_flattened()[r]);
             let scores = &mut scores[r];

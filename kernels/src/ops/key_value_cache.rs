@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use half::f16;
 
 use super::attention::BLOCK;
@@ -5,6 +7,10 @@ use crate::aligned::Aligned;
 use crate::fault;
 use crate::simd::{Element, LANES};
 use crate::threads::{rows_worth_sharing, split_rows};
+
+/// Positions whose keys and values lie together, of all heads. Memory is touched a section at a time, whatever the capacity, so that it may lie in
+/// huge pages. Shorter sections are slower to read: with 512 positions a token's attention over 4096 takes a seventh more time on Zen 4.
+const SECTION: usize = 2048;
 
 /// In what a cache stores keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,16 +24,56 @@ pub enum CacheElement {
 
 /// The keys and values of one attention layer and one sequence.
 ///
-/// Per head, positions are stored in blocks of 64. A block's keys come first, `[64 / 16][head_dim][16]`: a score is a chain over
-/// `head_dim` with a lane per key. Then its values, `[head_dim / 16][64][16]`: an output is a chain over keys with a lane per
-/// feature. Both are panels of the same tile as a linear layer's weights, and a decoded token reads a head in one straight line.
+/// Positions are stored in sections of 2048, in these head after head, and of each head in blocks of 64. A block's keys come first,
+/// `[64 / 16][head_dim][16]`: a score is a chain over `head_dim` with a lane per key. Then its values, `[head_dim / 16][64][16]`: an output is
+/// a chain over keys with a lane per feature. Both are panels of the same tile as a linear layer's weights, and a decoded token reads a
+/// head's part of a section in one straight line.
 pub struct KeyValueCache {
+    layout: Layout,
+    length: usize,
+    storage: Storage,
+}
+
+/// Which elements of a cache are where.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
     heads: usize,
     head_dim: usize,
     /// In blocks.
     capacity: usize,
-    length: usize,
-    storage: Storage,
+}
+
+impl Layout {
+    /// Of a whole section.
+    const BLOCKS: usize = SECTION / BLOCK;
+
+    /// Elements of a block.
+    fn block(self) -> usize {
+        2 * BLOCK * self.head_dim
+    }
+
+    /// The elements of a section: fewer in the last one, if the capacity ends within.
+    fn section(self, section: usize) -> Range<usize> {
+        let first = section * Self::BLOCKS;
+        let end = self.capacity.min(first + Self::BLOCKS);
+        first * self.heads * self.block()..end * self.heads * self.block()
+    }
+
+    /// Those of a head in a section.
+    #[inline(always)]
+    fn part(self, section: usize, head: usize) -> Range<usize> {
+        let Range { start, end } = self.section(section);
+        let part = (end - start) / self.heads;
+        start + head * part..start + (head + 1) * part
+    }
+
+    /// Those of block `block` of a head.
+    #[inline(always)]
+    pub(super) fn block_of(self, head: usize, block: usize) -> Range<usize> {
+        let start =
+            self.part(block / Self::BLOCKS, head).start + block % Self::BLOCKS * self.block();
+        start..start + self.block()
+    }
 }
 
 pub(super) enum Storage {
@@ -47,20 +93,20 @@ macro_rules! with_elements {
 pub(super) use with_elements;
 
 impl KeyValueCache {
-    /// Makes room for `capacity` positions (rounded up to whole blocks of 64). Memory is touched as positions are written.
+    /// Makes room for `capacity` positions (rounded up to whole blocks of 64). Memory is touched as positions are written, in huge pages if it fills one.
     ///
     /// # Panics
     ///
     /// If `head_dim` is not a multiple of 16.
     pub fn new(heads: usize, head_dim: usize, capacity: usize, element: CacheElement) -> Self {
         assert!(head_dim.is_multiple_of(LANES), "head_dim {head_dim} is not a multiple of {LANES}");
-        let capacity = capacity.div_ceil(BLOCK);
-        let elements = heads * capacity * 2 * BLOCK * head_dim;
+        let layout = Layout { heads, head_dim, capacity: capacity.div_ceil(BLOCK) };
+        let elements = heads * layout.capacity * layout.block();
         let storage = match element {
-            CacheElement::F32 => Storage::F32(Aligned::zeroed(elements)),
-            CacheElement::F16 => Storage::F16(Aligned::zeroed(elements)),
+            CacheElement::F32 => Storage::F32(Aligned::zeroed_to_fill(elements)),
+            CacheElement::F16 => Storage::F16(Aligned::zeroed_to_fill(elements)),
         };
-        Self { heads, head_dim, capacity, length: 0, storage }
+        Self { layout, length: 0, storage }
     }
 
     /// Positions that are stored.
@@ -75,17 +121,17 @@ impl KeyValueCache {
 
     /// Positions that there is room for.
     pub fn capacity(&self) -> usize {
-        self.capacity * BLOCK
+        self.layout.capacity * BLOCK
     }
 
     /// Key and value heads.
     pub fn heads(&self) -> usize {
-        self.heads
+        self.layout.heads
     }
 
     /// Elements of one head.
     pub fn head_dim(&self) -> usize {
-        self.head_dim
+        self.layout.head_dim
     }
 
     /// In what keys and values are stored.
@@ -110,9 +156,8 @@ impl KeyValueCache {
         &self.storage
     }
 
-    /// Elements from one head to the next.
-    pub(super) fn head_stride(&self) -> usize {
-        self.capacity * 2 * BLOCK * self.head_dim
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Appends rows of keys and values, each `[rows, heads, head_dim]`.
@@ -121,24 +166,31 @@ impl KeyValueCache {
     ///
     /// If the slices are not whole rows of equal number, or there is no room.
     pub fn append(&mut self, keys: &[f32], values: &[f32]) {
-        let row = self.heads * self.head_dim;
+        let Layout { heads, head_dim, .. } = self.layout;
+        let row = heads * head_dim;
         let rows = keys.len() / row;
         assert_eq!(keys.len(), rows * row, "cache: keys are not whole rows of {row}");
         assert_eq!(keys.len(), values.len(), "cache: keys and values differ in length");
         assert!(self.length + rows <= self.capacity(), "cache: no room for {rows} more positions");
-        let (first, head_dim, stride) = (self.length, self.head_dim, self.head_stride());
-        with_elements!(&mut self.storage, elements => {
-            split_rows(elements, stride, rows_worth_sharing(2 * rows * head_dim), &|head, elements| {
-                for (head, elements) in (head..).zip(elements.chunks_exact_mut(stride)) {
-                    for t in 0..rows {
-                        let from = t * row + head * head_dim;
-                        let (key, value) = (&keys[from..][..head_dim], &values[from..][..head_dim]);
-                        write(elements, head_dim, first + t, key, value);
+        let (first, end) = (self.length, self.length + rows);
+        for section in first / SECTION..end.div_ceil(SECTION) {
+            let begin = section * SECTION;
+            let positions = first.max(begin)..end.min(begin + SECTION);
+            let part = self.layout.part(section, 0).len();
+            let most = rows_worth_sharing(2 * positions.len() * head_dim);
+            with_elements!(&mut self.storage, elements => {
+                split_rows(&mut elements[self.layout.section(section)], part, most, &|head, parts| {
+                    for (head, part) in (head..).zip(parts.chunks_exact_mut(part)) {
+                        for position in positions.clone() {
+                            let from = (position - first) * row + head * head_dim;
+                            let (key, value) = (&keys[from..][..head_dim], &values[from..][..head_dim]);
+                            write(part, head_dim, position - begin, key, value);
+                        }
                     }
-                }
+                });
             });
-        });
-        self.length += rows;
+        }
+        self.length = end;
     }
 
     /// The stored keys as rows, `[len, heads, head_dim]`, widened exactly.
@@ -158,17 +210,17 @@ impl KeyValueCache {
 
     /// Rows of whatever lies at `offset` within a position's block.
     fn rows(&self, offset: impl Fn(usize, usize, usize) -> usize + Sync) -> Vec<f32> {
-        let (head_dim, stride) = (self.head_dim, self.head_stride());
-        let row = self.heads * head_dim;
+        let Layout { heads, head_dim, .. } = self.layout;
+        let row = heads * head_dim;
         let mut rows = vec![0.0; self.length * row];
         with_elements!(&self.storage, elements => {
             split_rows(&mut rows, row, BLOCK, &|first, rows| {
                 for (t, row) in rows.chunks_exact_mut(row).enumerate() {
                     let position = first + t;
-                    let block = position / BLOCK * 2 * BLOCK * head_dim;
                     for (i, out) in row.iter_mut().enumerate() {
                         let (head, i) = (i / head_dim, i % head_dim);
-                        *out = elements[head * stride + block + offset(position, i, head_dim)].to_f32();
+                        let block = &elements[self.layout.block_of(head, position / BLOCK)];
+                        *out = block[offset(position, i, head_dim)].to_f32();
                     }
                 }
             });
@@ -177,9 +229,9 @@ impl KeyValueCache {
     }
 }
 
-/// Writes one position of one head.
-fn write<E: Element>(head: &mut [E], head_dim: usize, position: usize, key: &[f32], value: &[f32]) {
-    let block = &mut head[position / BLOCK * 2 * BLOCK * head_dim..][..2 * BLOCK * head_dim];
+/// Writes one position of a head's part of a section.
+fn write<E: Element>(part: &mut [E], head_dim: usize, position: usize, key: &[f32], value: &[f32]) {
+    let block = &mut part[position / BLOCK * 2 * BLOCK * head_dim..][..2 * BLOCK * head_dim];
     let (keys, values) = block.split_at_mut(BLOCK * head_dim);
     let within = position % BLOCK;
     let panel = &mut keys[within / LANES * head_dim * LANES..][..head_dim * LANES];
@@ -196,17 +248,17 @@ fn write<E: Element>(head: &mut [E], head_dim: usize, position: usize, key: &[f3
 impl Clone for KeyValueCache {
     /// A snapshot with the same capacity; only stored positions are copied.
     fn clone(&self) -> Self {
-        let mut copy = Self::new(self.heads, self.head_dim, self.capacity(), self.element());
+        let Layout { heads, head_dim, .. } = self.layout;
+        let mut copy = Self::new(heads, head_dim, self.capacity(), self.element());
         let blocks =
             fault!(SnapshotForgetsTail: self.length / BLOCK, else self.length.div_ceil(BLOCK));
-        let (stride, used) = (self.head_stride(), blocks * 2 * BLOCK * self.head_dim);
         copy.length = self.length;
         match (&mut copy.storage, &self.storage) {
             (Storage::F32(copy), Storage::F32(original)) => {
-                copy_heads(copy, original, stride, used)
+                copy_blocks(copy, original, self.layout, blocks)
             }
             (Storage::F16(copy), Storage::F16(original)) => {
-                copy_heads(copy, original, stride, used)
+                copy_blocks(copy, original, self.layout, blocks)
             }
             _ => unreachable!("the copy was made with the original's element"),
         }
@@ -214,8 +266,44 @@ impl Clone for KeyValueCache {
     }
 }
 
-fn copy_heads<E: Element>(to: &mut [E], from: &[E], stride: usize, used: usize) {
-    for (to, from) in to.chunks_exact_mut(stride).zip(from.chunks_exact(stride)) {
-        to[..used].copy_from_slice(&from[..used]);
+/// The first `blocks` of each head.
+fn copy_blocks<E: Element>(to: &mut [E], from: &[E], layout: Layout, blocks: usize) {
+    for block in 0..blocks {
+        for head in 0..layout.heads {
+            let block = layout.block_of(head, block);
+            to[block.clone()].copy_from_slice(&from[block]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of numbers that are all different.
+    fn rows(count: usize, row: usize, first: usize) -> Vec<f32> {
+        (0..count * row).map(|i| (first + i) as f32).collect()
+    }
+
+    #[test]
+    fn what_is_appended_is_kept_across_sections() {
+        const HEADS: usize = 3;
+        const ROW: usize = HEADS * LANES;
+        // The last section has two blocks.
+        let capacity = 2 * SECTION + BLOCK + 1;
+        let mut cache = KeyValueCache::new(HEADS, LANES, capacity, CacheElement::F32);
+        let (keys, values) = (rows(capacity, ROW, 0), rows(capacity, ROW, 1 << 20));
+        let mut first = 0;
+        for count in [1, BLOCK, SECTION - BLOCK - 2, 3, SECTION + BLOCK - 1] {
+            let rows = first * ROW..(first + count) * ROW;
+            cache.append(&keys[rows.clone()], &values[rows]);
+            first += count;
+        }
+        assert_eq!(first, capacity);
+        for cache in [cache.clone(), cache] {
+            assert_eq!(cache.len(), capacity);
+            assert!(cache.keys() == keys);
+            assert!(cache.values() == values);
+        }
     }
 }

@@ -169,6 +169,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_for_later<L>(self, elements: &[L], bytes: usize) {
+        Nearness::SecondLevel.prefetch(elements, bytes);
+    }
+
+    #[inline(always)]
     fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c")]

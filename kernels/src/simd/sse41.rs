@@ -145,6 +145,11 @@ impl Simd for Sse41 {
     }
 
     #[inline(always)]
+    fn prefetch_for_later<L>(self, elements: &[L], bytes: usize) {
+        Nearness::SecondLevel.prefetch(elements, bytes);
+    }
+
+    #[inline(always)]
     fn apart<R>(self, kernel: impl FnOnce() -> R) -> R {
         #[inline(never)]
         #[target_feature(enable = "sse4.1,ssse3")]

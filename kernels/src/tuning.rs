@@ -85,7 +85,7 @@ const MIB: usize = 1024 * KIB;
 knobs! {
     /// The level of the cache that weights are brought into before they are read, on x86-64.
     PrefetchLevel = "prefetch_level": 1..=2, step 1, tried [1, 2], default Source::Always(2);
-    /// Whether large packed weights lie in huge pages where the system has them: 1, or 0.
+    /// Whether large packed weights and caches lie in huge pages where the system has them: 1, or 0.
     HugePages = "huge_pages": 0..=1, step 1, tried [0, 1], default Source::Always(1);
     /// Rows that share one pass over the weights.
     BlockRows = "block_rows": 24..=BLOCK_ROWS, step 12, tried [48, 72, 96, 120, 144], default Source::Always(BLOCK_ROWS);

@@ -218,7 +218,7 @@ fn of_lanes(fault: LaneFault) -> Fault {
         LaneFault::MinPrefersFirst => &["exp", "softmax"],
         LaneFault::SelectBySignBit | LaneFault::AbsKeepsSign => &["silu", "silu_multiply"],
         LaneFault::ScaleFlushesSubnormals | LaneFault::ScaleCutsSubnormals => &["exp"],
-        LaneFault::ExponentLosesABit => &["attention"],
+        LaneFault::ExponentLosesABit => &["attention_f32"],
         LaneFault::DivideByReciprocal => &["softmax", "silu"],
         LaneFault::AddFlushesSubnormals => &["add", "softmax"],
         LaneFault::HalvesFlushSubnormals => &["attention_f16", "linear_f16"],

@@ -176,11 +176,11 @@ impl KeyValueCache {
         for section in first / SECTION..end.div_ceil(SECTION) {
             let begin = section * SECTION;
             let positions = first.max(begin)..end.min(begin + SECTION);
-            let part = self.layout.part(section, 0).len();
+            let length = self.layout.part(section, 0).len();
             let most = rows_worth_sharing(2 * positions.len() * head_dim);
             with_elements!(&mut self.storage, elements => {
-                split_rows(&mut elements[self.layout.section(section)], part, most, &|head, parts| {
-                    for (head, part) in (head..).zip(parts.chunks_exact_mut(part)) {
+                split_rows(&mut elements[self.layout.section(section)], length, most, &|head, parts| {
+                    for (head, part) in (head..).zip(parts.chunks_exact_mut(length)) {
                         for position in positions.clone() {
                             let from = (position - first) * row + head * head_dim;
                             let (key, value) = (&keys[from..][..head_dim], &values[from..][..head_dim]);
@@ -217,10 +217,11 @@ impl KeyValueCache {
             split_rows(&mut rows, row, BLOCK, &|first, rows| {
                 for (t, row) in rows.chunks_exact_mut(row).enumerate() {
                     let position = first + t;
-                    for (i, out) in row.iter_mut().enumerate() {
-                        let (head, i) = (i / head_dim, i % head_dim);
+                    for (head, out) in row.chunks_exact_mut(head_dim).enumerate() {
                         let block = &elements[self.layout.block_of(head, position / BLOCK)];
-                        *out = block[offset(position, i, head_dim)].to_f32();
+                        for (i, out) in out.iter_mut().enumerate() {
+                            *out = block[offset(position, i, head_dim)].to_f32();
+                        }
                     }
                 }
             });

@@ -11,8 +11,8 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 mod dispatch;
 pub(crate) mod environment;
@@ -391,62 +391,28 @@ fn fold_halves(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f3
     lanes[0]
 }
 
-/// What buffers are made of.
-pub trait Storable: Copy + Default + Send + Sync + 'static {
-    /// Its size in bytes.
-    const BYTES: usize;
+/// What buffers are made of: any bytes are some element, and zeros are zero.
+pub trait Storable:
+    Copy + Send + Sync + FromBytes + IntoBytes + Immutable + KnownLayout + 'static
+{
+}
 
-    /// What a buffer of them is made of: a type whose zeros the allocator provides without touching memory.
-    type Stored: Copy + Send + Sync;
-
-    /// A buffer of `length` zeros.
-    fn zeros(length: usize) -> Vec<Self::Stored>;
-
-    /// A buffer's elements.
-    fn view(stored: &[Self::Stored]) -> &[Self];
-
-    /// A buffer's elements, for writing.
-    fn view_mut(stored: &mut [Self::Stored]) -> &mut [Self];
+impl<E: Copy + Send + Sync + FromBytes + IntoBytes + Immutable + KnownLayout + 'static> Storable
+    for E
+{
 }
 
 /// A number as stored in memory: a weight or a cached key or value.
-pub trait Element: Storable {
+pub trait Element: Storable + Default {
     /// The number itself, widened exactly.
     fn to_f32(self) -> f32;
 
     /// The nearest element, ties to even.
     fn from_f32(value: f32) -> Self;
 
-    /// Reads the element from its first [`BYTES`](Storable::BYTES) little-endian bytes.
+    /// Reads the element from its first bytes, little-endian.
     fn from_le_bytes(bytes: &[u8]) -> Self;
 }
-
-/// The types whose zeros are zero bytes.
-macro_rules! storable {
-    ($element:ident, $bytes:literal, $zero:literal) => {
-        impl Storable for $element {
-            const BYTES: usize = $bytes;
-
-            type Stored = $element;
-
-            fn zeros(length: usize) -> Vec<$element> {
-                vec![$zero; length]
-            }
-
-            #[inline(always)]
-            fn view(stored: &[$element]) -> &[$element] {
-                stored
-            }
-
-            #[inline(always)]
-            fn view_mut(stored: &mut [$element]) -> &mut [$element] {
-                stored
-            }
-        }
-    };
-}
-storable!(f32, 4, 0.0);
-storable!(u8, 1, 0);
 
 impl Element for f32 {
     #[inline(always)]
@@ -467,26 +433,6 @@ impl Element for f32 {
 
 macro_rules! narrow_element {
     ($element:ident) => {
-        impl Storable for $element {
-            const BYTES: usize = 2;
-
-            type Stored = u16;
-
-            fn zeros(length: usize) -> Vec<u16> {
-                vec![0; length]
-            }
-
-            #[inline(always)]
-            fn view(stored: &[u16]) -> &[$element] {
-                stored.reinterpret_cast()
-            }
-
-            #[inline(always)]
-            fn view_mut(stored: &mut [u16]) -> &mut [$element] {
-                stored.reinterpret_cast_mut()
-            }
-        }
-
         impl Element for $element {
             #[inline(always)]
             fn to_f32(self) -> f32 {

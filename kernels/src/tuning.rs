@@ -110,13 +110,13 @@ knobs! {
     /// Groups of 512 inputs that all rows take at once with quantised activations: they stay in the second-level cache while all panels pass.
     IntegerGroups = "integer_groups": 1..=8, step 1, tried [1, 2, 3, 4, 6], default Source::OfSecondLevel(3);
     /// How far ahead one row asks for weights in f32, in bytes.
-    WideAhead = "wide_ahead_bytes": 0..=64 * KIB, step KIB, tried [2 * KIB, 4 * KIB, 6 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(6 * KIB);
+    WideAhead = "wide_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 2 * KIB, 4 * KIB, 6 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(6 * KIB);
     /// How far ahead one row asks for weights of 16 bits, in bytes.
-    NarrowAhead = "narrow_ahead_bytes": 0..=64 * KIB, step KIB, tried [4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
+    NarrowAhead = "narrow_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
     /// How far ahead one row in brain floats asks for weights, in bytes.
-    BrainAhead = "brain_ahead_bytes": 0..=64 * KIB, step KIB, tried [4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
+    BrainAhead = "brain_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
     /// How far ahead one quantised row asks for weights, in bytes.
-    QuantisedAhead = "quantised_ahead_bytes": 0..=64 * KIB, step KIB, tried [2 * KIB, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(8 * KIB);
+    QuantisedAhead = "quantised_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 2 * KIB, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(8 * KIB);
     /// Cached elements that are worth handing to another thread when one row attends.
     SharedKeys = "shared_cached_elements": 4 * KIB..=4 * KIB * KIB, step 4 * KIB, tried [16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB], default Source::Always(64 * KIB);
     /// Tasks that each thread gets when many rows attend: many, so that threads end together.

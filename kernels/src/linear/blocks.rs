@@ -70,7 +70,7 @@ pub fn encode(format: WeightFormat, weights: &[f32]) -> Vec<u8> {
 }
 
 fn widen<E: Element>(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(E::BYTES).map(|bytes| E::from_le_bytes(bytes).to_f32()).collect()
+    bytes.chunks_exact(size_of::<E>()).map(|bytes| E::from_le_bytes(bytes).to_f32()).collect()
 }
 
 /// The value that comes first in that order, a NaN before all others; of equals the first.

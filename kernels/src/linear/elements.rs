@@ -12,7 +12,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::tile::Line;
 use crate::aligned::Aligned;
-use crate::simd::{Element, LANES, Simd, Storable};
+use crate::simd::{Element, LANES, Simd};
 
 /// Inputs of a pair.
 pub const PAIR: usize = 2;
@@ -210,7 +210,7 @@ impl<E: Weight> Elements<E> {
         let strip_outputs = E::STRIP * LANES;
         let strip_elements = pairs * E::STRIP * PAIR_ELEMENTS;
         let mut elements =
-            Aligned::zeroed_to_fill(outputs.div_ceil(strip_outputs) * strip_elements);
+            Aligned::zeroed_in_arena(outputs.div_ceil(strip_outputs) * strip_elements);
         if elements.is_empty() {
             return Self { pairs, elements };
         }
@@ -240,7 +240,7 @@ impl<E: Weight> Elements<E> {
     /// Packs row-major little-endian `bytes`.
     pub fn pack_bytes(outputs: usize, inputs: usize, bytes: &[u8]) -> Self {
         Self::pack(outputs, inputs, |first, out| {
-            let bytes = bytes[first * E::BYTES..].chunks_exact(E::BYTES);
+            let bytes = bytes[first * size_of::<E>()..].chunks_exact(size_of::<E>());
             for (out, bytes) in out.iter_mut().zip(bytes) {
                 *out = E::from_le_bytes(bytes);
             }
@@ -263,12 +263,12 @@ impl<E: Weight> Elements<E> {
 
     /// Whether a weight takes less memory than a single.
     pub fn is_narrow(&self) -> bool {
-        E::BYTES < f32::BYTES
+        size_of::<E>() < size_of::<f32>()
     }
 
     /// Bytes of a panel.
     pub fn panel_bytes(&self) -> usize {
-        self.pairs * PAIR_ELEMENTS * E::BYTES
+        self.pairs * PAIR_ELEMENTS * size_of::<E>()
     }
 
     /// Panels, those of zeros among them.

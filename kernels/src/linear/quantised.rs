@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::WeightFormat;
 use super::blocks::{self, SuperBlock};
 use crate::aligned::Aligned;
-use crate::simd::{LANES, Lanes, Simd, Storable, Words};
+use crate::simd::{LANES, Lanes, Simd, Words};
 use crate::tuning::Knob;
 
 /// Weights that share a scale, or two, and an activation's scale.
@@ -389,8 +389,8 @@ impl<B: Blocks> Quantised<B> {
         let panels = outputs.div_ceil(LANES);
         let halves_of_panel = row_blocks * B::HALVES * LANES;
         let lines_of_panel = row_blocks * Self::LINES;
-        let mut halves = Aligned::<f16>::zeroed_to_fill(panels * halves_of_panel);
-        let mut lines = Aligned::<u8>::zeroed_to_fill(panels * lines_of_panel * size_of::<Line>());
+        let mut halves = Aligned::<f16>::zeroed_in_arena(panels * halves_of_panel);
+        let mut lines = Aligned::<u8>::zeroed_in_arena(panels * lines_of_panel * size_of::<Line>());
         let packed = Self {
             row_blocks,
             halves: Aligned::zeroed(0),
@@ -504,7 +504,7 @@ impl<B: Blocks> Quantised<B> {
         let mut first = end - B::Quants::LINES;
         if run == 0 {
             let block = block + ahead.blocks;
-            simd.prefetch(&self.halves, block * B::HALVES * LANES * f16::BYTES);
+            simd.prefetch(&self.halves, block * B::HALVES * LANES * size_of::<f16>());
             first = 0;
         }
         for i in first..end {

@@ -64,18 +64,10 @@ pub fn attention(
     assert!(head_dim <= MAX_HEAD_DIM, "attention: head_dim {head_dim} is beyond {MAX_HEAD_DIM}");
     assert!(first_position + rows <= cache.len(), "attention: a position is not cached");
 
-    let shape = Shape { heads, head_dim, group };
     with_elements!(cache.storage(), elements => {
-        let layer = Layer { isa, shape, first_position, elements, layout: cache.layout() };
+        let layer = Layer { isa, group, first_position, elements, layout: cache.layout() };
         layer.split(query, out, rows);
     });
-}
-
-#[derive(Clone, Copy)]
-struct Shape {
-    heads: usize,
-    head_dim: usize,
-    group: usize,
 }
 
 /// How the work of [`attention`] becomes tasks.
@@ -133,7 +125,8 @@ impl AttentionCut {
 
 struct Layer<'a, E> {
     isa: Isa,
-    shape: Shape,
+    /// Query heads that share a head of keys and values.
+    group: usize,
     first_position: usize,
     elements: &'a [E],
     layout: Layout,
@@ -141,8 +134,7 @@ struct Layer<'a, E> {
 
 impl<E: InLines> Layer<'_, E> {
     fn split(&self, query: &[f32], out: &mut [f32], rows: usize) {
-        let Shape { head_dim, group, .. } = self.shape;
-        let per_head = group * head_dim;
+        let per_head = self.group * self.layout.head_dim;
         if rows == 1 {
             let most = self.cut().heads_of_task();
             split_rows(out, per_head, most, &|first, out| {
@@ -159,8 +151,8 @@ impl<E: InLines> Layer<'_, E> {
 
     /// Rows from `first` on, in tasks of at most `most`; in `parts` parts at least, which take equally long.
     fn share(&self, query: &[f32], first: usize, out: &mut [f32], parts: usize, most: usize) {
-        let Shape { heads, head_dim, group } = self.shape;
-        let row = heads * group * head_dim;
+        let Layout { heads, head_dim, .. } = self.layout;
+        let row = heads * self.group * head_dim;
         let rows = out.len() / row;
         let Some(half) = self.cut().half_of_rows(first, rows, parts, most) else {
             let query = &query[first * row..][..out.len()];
@@ -180,13 +172,13 @@ impl<E: InLines> Layer<'_, E> {
     }
 
     fn cut(&self) -> AttentionCut {
-        let Self { shape: Shape { heads, head_dim, group }, first_position, .. } = *self;
+        let Self { group, first_position, layout: Layout { heads, head_dim, .. }, .. } = *self;
         AttentionCut { heads, head_dim, group, first_position }
     }
 
     /// Some rows of some heads; `query` and `out` are `[rows, heads, group, head_dim]`.
     fn task(&self, query: &[f32], position: usize, heads: Range<usize>, out: &mut [f32]) {
-        let Shape { head_dim, group, .. } = self.shape;
+        let (group, head_dim) = (self.group, self.layout.head_dim);
         let row = heads.len() * group * head_dim;
         let count = query.len() / row * group;
         BUFFERS.with(count.div_ceil(BAND), Band::EMPTY, |bands| {

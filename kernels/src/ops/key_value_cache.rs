@@ -37,8 +37,8 @@ pub struct KeyValueCache {
 /// Which elements of a cache are where.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
-    heads: usize,
-    head_dim: usize,
+    pub heads: usize,
+    pub head_dim: usize,
     /// In blocks.
     capacity: usize,
 }

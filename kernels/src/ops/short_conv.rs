@@ -110,6 +110,15 @@ pub fn short_conv(isa: Isa, bcx: &[f32], conv: &ShortConv, state: &mut [f32], ou
 #[derive(Clone, Copy)]
 pub(super) struct Product<'a>(pub &'a [f32], pub &'a [f32]);
 
+impl Product<'_> {
+    /// Of some channels.
+    #[inline(always)]
+    fn of(self, channels: Range<usize>) -> Self {
+        let Self(a, b) = self;
+        Self(&a[channels.clone()], &b[channels])
+    }
+}
+
 /// The inputs of a call, preceded by the state.
 pub(super) struct Inputs<'a, F> {
     pub conv: &'a ShortConv,
@@ -178,14 +187,12 @@ impl<'a, 'i: 'a, F: Fn(usize) -> Product<'i> + Sync> Inputs<'a, F> {
             if row < L - 1 {
                 input.copy_from_slice(&self.state[row * width..][channels.clone()]);
             } else {
-                let Product(a, b) = (self.input)(row - (L - 1));
-                let (a, b) = (&a[channels.clone()], &b[channels.clone()]);
+                let Product(a, b) = (self.input)(row - (L - 1)).of(channels.clone());
                 zip_map(simd, a, b, input, inlined!(|a, b| a * b));
             }
         }
         for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
-            let Product(a, b) = (self.input)(row);
-            let input = Product(&a[channels.clone()], &b[channels.clone()]);
+            let input = (self.input)(row).of(channels.clone());
             let gate = gate(row).map(|gate| &gate[channels.clone()]);
             let row = Row { taps, input, bias, gate };
             row.convolve(simd, &mut before, &mut out[channels.clone()]);

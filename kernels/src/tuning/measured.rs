@@ -10,53 +10,92 @@ pub struct Family {
     maker: &'static str,
     /// The first generation, as `CPUID` counts the maker's families.
     since: u32,
+    /// Whether it must have AVX-512, which tells generations apart that count alike.
+    needs_avx512: bool,
     /// Values that are faster there than what follows from the caches alone.
     pub values: &'static [(Knob, usize)],
 }
 
 /// The latest generation of a maker first.
-const MEASURED: [Family; 3] = [
+const MEASURED: [Family; 4] = [
     // A core brings as many lines into the first level at once as memory answers.
     Family {
         name: "AMD Zen 5",
         maker: "AuthenticAMD",
         since: 0x1A,
+        needs_avx512: false,
         values: &[(Knob::PrefetchLevel, 1)],
     },
-    // The same; and Zen 4 widens halves where it multiplies and adds.
+    // The same; it widens halves where it multiplies and adds, and asks for what one row reads by itself, earlier than any instruction.
+    Family {
+        name: "AMD Zen 4",
+        maker: "AuthenticAMD",
+        since: 0x19,
+        needs_avx512: true,
+        values: &[
+            (Knob::PrefetchLevel, 1),
+            (Knob::WidenedHalves, 1),
+            (Knob::WideAhead, 0),
+            (Knob::NarrowAhead, 0),
+            (Knob::BrainAhead, 0),
+            (Knob::QuantisedAhead, 0),
+        ],
+    },
     Family {
         name: "AMD Zen",
         maker: "AuthenticAMD",
         since: 0x17,
-        values: &[(Knob::PrefetchLevel, 1), (Knob::WidenedHalves, 1)],
+        needs_avx512: false,
+        values: &[(Knob::PrefetchLevel, 1)],
     },
     // A core brings more lines into the second level at once than into the first.
-    Family { name: "Intel", maker: "GenuineIntel", since: 6, values: &[(Knob::PrefetchLevel, 2)] },
+    Family {
+        name: "Intel",
+        maker: "GenuineIntel",
+        since: 6,
+        needs_avx512: false,
+        values: &[(Knob::PrefetchLevel, 2)],
+    },
 ];
 
 /// The family of the CPU that this runs on, if it was measured.
 pub fn family() -> Option<&'static Family> {
-    let (maker, family) = maker_and_family()?;
-    family_of(&maker, family)
+    family_of(&Identity::of_this_cpu()?)
 }
 
-fn family_of(maker: &[u8], number: u32) -> Option<&'static Family> {
-    MEASURED.iter().find(|family| family.maker.as_bytes() == maker && number >= family.since)
+fn family_of(cpu: &Identity) -> Option<&'static Family> {
+    MEASURED.iter().find(|family| {
+        family.maker.as_bytes() == cpu.maker
+            && cpu.number >= family.since
+            && cpu.has_avx512 >= family.needs_avx512
+    })
 }
 
-#[cfg(target_arch = "x86_64")]
-fn maker_and_family() -> Option<([u8; 12], u32)> {
-    use std::arch::x86_64::__cpuid;
-    let (zero, one) = (__cpuid(0), __cpuid(1));
-    let maker = [zero.ebx, zero.edx, zero.ecx].map(u32::to_le_bytes);
-    let maker = maker.as_flattened().try_into().expect("twelve bytes");
-    let (base, extended) = (one.eax >> 8 & 0xF, one.eax >> 20 & 0xFF);
-    Some((maker, if base == 0xF { base + extended } else { base }))
+/// What tells families apart.
+struct Identity {
+    /// As `CPUID` names it.
+    maker: [u8; 12],
+    /// As `CPUID` counts the maker's families.
+    number: u32,
+    has_avx512: bool,
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn maker_and_family() -> Option<([u8; 12], u32)> {
-    None
+impl Identity {
+    #[cfg(target_arch = "x86_64")]
+    fn of_this_cpu() -> Option<Self> {
+        use std::arch::x86_64::__cpuid;
+        let (zero, one) = (__cpuid(0), __cpuid(1));
+        let maker = [zero.ebx, zero.edx, zero.ecx].map(u32::to_le_bytes);
+        let maker = maker.as_flattened().try_into().expect("twelve bytes");
+        let (base, extended) = (one.eax >> 8 & 0xF, one.eax >> 20 & 0xFF);
+        let number = if base == 0xF { base + extended } else { base };
+        Some(Self { maker, number, has_avx512: is_x86_feature_detected!("avx512f") })
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn of_this_cpu() -> Option<Self> {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -65,12 +104,16 @@ mod tests {
 
     #[test]
     fn families_are_told_by_maker_and_generation() {
-        let name = |maker: &str, number| family_of(maker.as_bytes(), number).map(|f| f.name);
-        assert_eq!(name("AuthenticAMD", 0x19), Some("AMD Zen"));
-        assert_eq!(name("AuthenticAMD", 0x1A), Some("AMD Zen 5"));
-        assert_eq!(name("AuthenticAMD", 0x15), None);
-        assert_eq!(name("GenuineIntel", 6), Some("Intel"));
-        assert_eq!(name("CentaurHauls", 7), None);
+        let name = |maker: &[u8; 12], number, has_avx512| {
+            family_of(&Identity { maker: *maker, number, has_avx512 }).map(|family| family.name)
+        };
+        assert_eq!(name(b"AuthenticAMD", 0x19, false), Some("AMD Zen"));
+        assert_eq!(name(b"AuthenticAMD", 0x19, true), Some("AMD Zen 4"));
+        assert_eq!(name(b"AuthenticAMD", 0x1A, true), Some("AMD Zen 5"));
+        assert_eq!(name(b"AuthenticAMD", 0x15, false), None);
+        assert_eq!(name(b"GenuineIntel", 6, false), Some("Intel"));
+        assert_eq!(name(b"GenuineIntel", 6, true), Some("Intel"));
+        assert_eq!(name(b"CentaurHauls", 7, false), None);
     }
 
     #[test]

@@ -227,7 +227,10 @@ impl Tuned<'_> {
                 linear(&|stored, rows| is_narrow(stored) && !is_paired(stored) && rows == One)
             }
             Knob::BrainAhead => linear(&|stored, rows| is_paired(stored) && rows == One),
-            Knob::QuantisedAhead => linear(&|stored, rows| is_int8(stored) && rows == One),
+            Knob::EightBitAhead => linear(&|stored, rows| stored == Q8_0 && rows == One),
+            Knob::QuantisedAhead => {
+                linear(&|stored, rows| is_int8(stored) && stored != Q8_0 && rows == One)
+            }
             Knob::SharedKeys => attends(&|rows| rows == One),
             Knob::AttentionTasks | Knob::AttentionBands => {
                 attends(&|rows| rows > One) || is_forward

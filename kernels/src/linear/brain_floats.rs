@@ -283,8 +283,10 @@ impl Pairs<'_> {
             let strips = panels[0].strips();
             let mut sums = [[simd.splat(0.0); N]; 1];
             for pair in 0..strips.len() {
-                for line in (0..PAIR_BYTES).step_by(CACHE_LINE) {
-                    simd.prefetch(strips, pair * PAIR_BYTES + ahead + line);
+                if ahead > 0 {
+                    for line in (0..PAIR_BYTES).step_by(CACHE_LINE) {
+                        simd.prefetch(strips, pair * PAIR_BYTES + ahead + line);
+                    }
                 }
                 sums = chain(dots, pair..pair + 1, row, panels, inlined!(|_| ()), sums);
             }

@@ -377,7 +377,7 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
     out: &mut [f32],
 ) {
     // Narrow weights take more instructions a line: memory can be asked little by little.
-    let step = if P::Weight::STRIP == 1 { STEP } else { PAIR };
+    let step = if P::Weight::STRIP == 1 || ahead == 0 { STEP } else { PAIR };
     let mut totals = [simd.splat(0.0); N];
     if !is_first {
         for n in 0..N {
@@ -417,7 +417,7 @@ fn ahead<P: Panels>() -> usize {
 /// Asks for what a row will read some time after some inputs of a panel.
 #[inline(always)]
 fn prefetch<S: Simd, E: Weight>(simd: S, panel: Panel<E>, inputs: Range<usize>, ahead: usize) {
-    if !panel.is_first_of_strip() {
+    if ahead == 0 || !panel.is_first_of_strip() {
         return;
     }
     let ahead = inputs.start / PAIR * size_of::<E::Strip>() + ahead;

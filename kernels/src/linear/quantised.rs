@@ -491,7 +491,9 @@ impl<B: Blocks> Quantised<B> {
 
     /// How far ahead a row asks that takes panel after panel.
     pub fn ahead() -> Ahead {
-        let lines = Knob::QuantisedAhead.get() / size_of::<Line>();
+        let knob =
+            if B::Quants::BITS == Bytes::BITS { Knob::EightBitAhead } else { Knob::QuantisedAhead };
+        let lines = knob.get() / size_of::<Line>();
         Ahead { lines, blocks: lines.div_ceil(Self::LINES) }
     }
 

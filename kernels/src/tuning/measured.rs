@@ -26,7 +26,7 @@ const MEASURED: [Family; 4] = [
         needs_avx512: false,
         values: &[(Knob::PrefetchLevel, 1)],
     },
-    // The same; it widens halves where it multiplies and adds, and asks for what one row reads by itself, earlier than any instruction.
+    // The same; it widens halves where it multiplies and adds, and asks by itself, early enough, for most of what one row reads.
     Family {
         name: "AMD Zen 4",
         maker: "AuthenticAMD",
@@ -38,7 +38,8 @@ const MEASURED: [Family; 4] = [
             (Knob::WideAhead, 0),
             (Knob::NarrowAhead, 0),
             (Knob::BrainAhead, 0),
-            (Knob::QuantisedAhead, 0),
+            (Knob::EightBitAhead, 0),
+            (Knob::QuantisedAhead, 4096),
         ],
     },
     Family {

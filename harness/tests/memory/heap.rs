@@ -14,12 +14,20 @@ use lfm2_harness::plan::{Depth, fixed_plans};
 use lfm2_kernels::linear::{Matrix, linear};
 use lfm2_kernels::ops::{CacheElement, KeyValueCache};
 use lfm2_kernels::simd::LANES;
+use lfm2_kernels::tuning::{Knob, Profile};
 use lfm2_kernels::{Isa, free_buffers};
 use libtest_mimic::Failed;
 use rayon::ThreadPoolBuilder;
 
 #[global_allocator]
 static HEAP: GuardedHeap = GuardedHeap::new();
+
+/// In huge pages, other matrices would lie where guard pages are to be.
+pub fn give_each_matrix_its_own_memory() {
+    let mut profile = Profile::default();
+    profile.set(Knob::HugePages, 0).expect("a value that it may have");
+    profile.install();
+}
 
 /// Our kernels, guarded while they run. Linear layers leave no buffers to each other, which may be longer than the next one's, so that what it
 /// must not touch is not beside a guard page.

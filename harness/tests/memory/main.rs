@@ -23,6 +23,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const ERRAND: &str = "LFM2_ERRAND";
 
 fn main() -> ExitCode {
+    heap::give_each_matrix_its_own_memory();
     let errand = env::var(ERRAND).ok();
     if let Some(access) = errand.as_deref().and_then(Access::parse) {
         access.happen();

@@ -72,7 +72,8 @@ fn in_huge_pages(length: usize) -> BytesMut {
 /// Bytes that are asked of the system at once: it gives them out page by page when they are written.
 const ARENA: usize = 64 << 20;
 
-/// The next `length` zeros of the arena; of a new one, if it has fewer. An arena ends with the last of its buffers.
+/// The next `length` zeros of the arena; of a new one, if it has fewer. An arena ends with the last of its buffers, the newest not before there is
+/// another.
 fn take(length: usize) -> BytesMut {
     static REST: LazyLock<Mutex<BytesMut>> = LazyLock::new(Mutex::default);
     let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);

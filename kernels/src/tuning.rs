@@ -85,7 +85,7 @@ const MIB: usize = 1024 * KIB;
 knobs! {
     /// The level of the cache that weights are brought into before they are read, on x86-64.
     PrefetchLevel = "prefetch_level": 1..=2, step 1, tried [1, 2], default Source::Always(2);
-    /// Whether large packed weights and caches lie in huge pages where the system has them: 1, or 0.
+    /// Whether packed weights and large caches lie in huge pages where the system has them: 1, or 0.
     HugePages = "huge_pages": 0..=1, step 1, tried [0, 1], default Source::Always(1);
     /// Rows that share one pass over the weights.
     BlockRows = "block_rows": 24..=BLOCK_ROWS, step 12, tried [48, 72, 96, 120, 144], default Source::Always(BLOCK_ROWS);
@@ -109,13 +109,13 @@ knobs! {
     BrainCuts = "brain_cuts": 1..=16, step 1, tried [2, 4, 6, 8, 12], default Source::OfSecondLevel(6);
     /// Groups of 512 inputs that all rows take at once with quantised activations: they stay in the second-level cache while all panels pass.
     IntegerGroups = "integer_groups": 1..=8, step 1, tried [1, 2, 3, 4, 6], default Source::OfSecondLevel(3);
-    /// How far ahead one row asks for weights in f32, in bytes.
+    /// How far ahead one row asks for weights in f32, in bytes; 0 leaves it to the CPU.
     WideAhead = "wide_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 2 * KIB, 4 * KIB, 6 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(6 * KIB);
-    /// How far ahead one row asks for weights of 16 bits, in bytes.
+    /// How far ahead one row asks for weights of 16 bits, in bytes; 0 leaves it to the CPU.
     NarrowAhead = "narrow_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
-    /// How far ahead one row in brain floats asks for weights, in bytes.
+    /// How far ahead one row in brain floats asks for weights, in bytes; 0 leaves it to the CPU.
     BrainAhead = "brain_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
-    /// How far ahead one quantised row asks for weights of eight bits, in bytes.
+    /// How far ahead one quantised row asks for weights of eight bits, in bytes; 0 asks for what is used now, all at once.
     EightBitAhead = "eight_bit_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 2 * KIB, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(8 * KIB);
     /// How far ahead one quantised row asks for weights of fewer bits, in bytes.
     QuantisedAhead = "quantised_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 2 * KIB, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(8 * KIB);

@@ -376,7 +376,7 @@ fn row_tile<S: Simd, P: Panels, const N: usize>(
     is_first: bool,
     out: &mut [f32],
 ) {
-    // Narrow weights take more instructions a line: memory can be asked little by little.
+    // Narrow weights take more instructions a line: memory can be asked little by little, if it is asked at all.
     let step = if P::Weight::STRIP == 1 || ahead == 0 { STEP } else { PAIR };
     let mut totals = [simd.splat(0.0); N];
     if !is_first {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use lfm2_kernels::linear::Activations;
-use lfm2_kernels::{Isa, peak};
+use lfm2_kernels::{Aligned, Isa, peak};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
@@ -96,12 +96,14 @@ impl Ceilings {
 }
 
 /// What is read to find how fast reading is.
-pub struct Memory(Vec<f32>);
+pub struct Memory(Aligned<f32>);
 
 impl Memory {
-    /// As much as no cache holds.
+    /// As much as no cache holds, in huge pages, as weights lie: small ones are read more slowly.
     pub fn new() -> Self {
-        Self(vec![1.0; beyond_cache() / size_of::<f32>()])
+        let mut memory = Aligned::zeroed_to_fill(beyond_cache() / size_of::<f32>());
+        memory.fill(1.0);
+        Self(memory)
     }
 
     /// All of it.

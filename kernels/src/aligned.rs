@@ -98,3 +98,23 @@ impl<E: Storable> DerefMut for Aligned<E> {
         <[E]>::mut_from_bytes(&mut self.bytes).expect("whole elements that begin a cache line")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_of_an_arena_begin_lines_and_are_apart() {
+        let lengths = [5000, 4097, 1, 70_000];
+        let mut buffers = lengths.map(Aligned::<f32>::zeroed_in_arena);
+        for (i, (buffer, length)) in buffers.iter_mut().zip(lengths).enumerate() {
+            assert_eq!(buffer.len(), length);
+            assert!(buffer.as_ptr().addr().is_multiple_of(CACHE_LINE));
+            assert!(buffer.iter().all(|element| *element == 0.0));
+            buffer.fill(i as f32 + 1.0);
+        }
+        for (i, buffer) in buffers.iter().enumerate() {
+            assert!(buffer.iter().all(|element| *element == i as f32 + 1.0));
+        }
+    }
+}

@@ -175,7 +175,7 @@ pub fn half_of_rows(rows: usize, most: usize) -> Option<usize> {
 /// More threads do not [share runs](share_runs): of those, some come late to the parts of others.
 pub(crate) const MOST_PARTS: usize = 64;
 
-/// Calls `work` on runs of `run` elements of `out`, on `threads` threads at most, with the index of each run's first element.
+/// Calls `work` on whole runs of `run` elements of `out`, on `threads` threads at most, with the index of the first element.
 ///
 /// Each thread has a part of `out`, which it takes from front to back; when it is done it takes over half of what is left of another's. So all
 /// end together, though the runs are handed out but once.
@@ -205,6 +205,15 @@ where
 pub fn parts_of_runs(runs: usize, threads: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     let parts = threads.min(runs).min(MOST_PARTS);
     (0..parts).map(move |part| part * runs / parts..(part + 1) * runs / parts)
+}
+
+/// How many runs a thread takes of so many that are left of its part.
+///
+/// Taking some waits for all that is being read, about 0.1 us, so the first are many; the last are few, so that threads end together, and
+/// none are more than a thread can be late for.
+pub fn runs_taken(left: usize) -> usize {
+    const MOST: usize = 16;
+    (left / 2).clamp(1, MOST)
 }
 
 /// How many runs a part keeps of so many that are left, when another thread takes over the others.
@@ -247,7 +256,7 @@ impl<'b, T: Send> Parts<'_, 'b, T> {
     fn work_on<W: Fn(usize, &mut [T]) + Sync>(&self, own: usize, work: &W) {
         let others = || (own + 1..self.parts.len()).chain(0..own);
         loop {
-            let Part { first, rest } = self.lock(own).take_before(self.run);
+            let Part { first, rest } = self.take_some(own);
             if !rest.is_empty() {
                 work(first, rest);
                 continue;
@@ -257,6 +266,13 @@ impl<'b, T: Send> Parts<'_, 'b, T> {
             };
             *self.lock(own) = taken_over;
         }
+    }
+
+    /// The next runs of a part, as many as are taken at once.
+    fn take_some(&self, of: usize) -> Part<'b, T> {
+        let mut part = self.lock(of);
+        let taken = runs_taken(part.rest.len().div_ceil(self.run));
+        part.take_before(taken * self.run)
     }
 
     /// The second half of what is left, or all if it is one run.
@@ -365,7 +381,8 @@ mod tests {
             for (length, run) in [(0, 4), (3, 4), (4, 4), (100, 7), (1000, 1), (1001, 10)] {
                 let mut out = vec![usize::MAX; length];
                 let write = |first: usize, out: &mut [usize]| {
-                    assert!(first.is_multiple_of(run) && out.len() <= run || threads == 1);
+                    let is_end = first + out.len() == length;
+                    assert!(first.is_multiple_of(run) && (is_end || out.len().is_multiple_of(run)));
                     if first.is_multiple_of(3) {
                         std::thread::yield_now();
                     }
@@ -380,7 +397,7 @@ mod tests {
         }
     }
 
-    /// A thread whose first run takes as long as all others leaves those to the other.
+    /// A thread whose first runs take as long as all others leaves those to the other.
     #[test]
     fn a_thread_that_is_done_takes_over() {
         const RUNS: usize = 16;
@@ -390,15 +407,28 @@ mod tests {
         let taken = AtomicUsize::new(0);
         let mut out = [None; RUNS];
         let work = |first: usize, out: &mut [Option<usize>]| {
-            out[0] = rayon::current_thread_index();
-            taken.fetch_add(1, Ordering::Relaxed);
+            out.fill(rayon::current_thread_index());
+            taken.fetch_add(out.len(), Ordering::Relaxed);
             let are_left = || taken.load(Ordering::Relaxed) < RUNS;
             while first == 0 && are_left() && begin.elapsed() < PATIENCE {
                 std::thread::yield_now();
             }
         };
         pool.install(|| enter(|| share_runs(&mut out, 1, 2, &work)));
-        assert!(out[1..].iter().all(|&thread| thread.is_some() && thread != out[0]), "{out:?}");
+        let (first, others) = out.split_at(runs_taken(RUNS / 2));
+        assert!(first.iter().all(|&thread| thread.is_some() && thread == first[0]), "{out:?}");
+        assert!(others.iter().all(|&thread| thread.is_some() && thread != first[0]), "{out:?}");
+    }
+
+    #[test]
+    fn fewer_runs_are_taken_at_once_towards_the_end() {
+        let mut left = 100;
+        let mut taken = vec![];
+        while left > 0 {
+            taken.push(runs_taken(left));
+            left -= taken[taken.len() - 1];
+        }
+        assert_eq!(taken, [16, 16, 16, 16, 16, 10, 5, 2, 1, 1, 1]);
     }
 
     /// Many callers in one pool wait for each other's parts; none for what waits for itself.

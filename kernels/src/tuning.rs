@@ -117,7 +117,7 @@ knobs! {
     BrainAhead = "brain_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB, 24 * KIB], default Source::Always(12 * KIB);
     /// How far ahead one quantised row asks for weights of eight bits, in bytes; 0 asks for what is used now, all at once.
     EightBitAhead = "eight_bit_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 2 * KIB, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(8 * KIB);
-    /// How far ahead one quantised row asks for weights of fewer bits, in bytes.
+    /// How far ahead one quantised row asks for weights of fewer bits, in bytes; 0 asks for what is used now.
     QuantisedAhead = "quantised_ahead_bytes": 0..=64 * KIB, step KIB, tried [0, 2 * KIB, 4 * KIB, 8 * KIB, 12 * KIB, 16 * KIB], default Source::Always(8 * KIB);
     /// Cached elements that are worth handing to another thread when one row attends.
     SharedKeys = "shared_cached_elements": 4 * KIB..=4 * KIB * KIB, step 4 * KIB, tried [16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB], default Source::Always(64 * KIB);

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::ops::{Add, Mul, Range};
 
-use lfm2_kernels::threads::runs_kept;
+use lfm2_kernels::threads::{runs_kept, runs_taken};
 use serde::Serialize;
 
 use super::flow::{Flow, speeds};
@@ -123,6 +123,15 @@ struct Queue {
     parts: Vec<Range<usize>>,
 }
 
+impl Queue {
+    /// The next runs of a part, as many as are taken at once.
+    fn take_some(&mut self, of: usize) -> Option<Task> {
+        let part = self.parts.get_mut(of)?;
+        let taken = runs_taken(part.len());
+        part.take(taken).map(|run| self.runs[run]).reduce(Add::add)
+    }
+}
+
 #[derive(Default)]
 struct Thread {
     doing: Option<Doing>,
@@ -141,8 +150,8 @@ struct Doing {
 #[derive(Clone, Copy)]
 enum Then {
     Begin(usize),
-    /// A run of a part, and then the next one.
-    Run(Task, usize),
+    /// Runs of a part, and then the next ones.
+    Runs(Task, usize),
     End(usize),
 }
 
@@ -198,27 +207,26 @@ impl Game<'_> {
                 self.threads[thread].offered.push_back(right);
                 self.call(thread);
             }
-            &mut Kind::Part { queue, own } => self.next_run(thread, id, queue, own),
+            &mut Kind::Part { queue, own } => self.next_runs(thread, id, queue, own),
         }
     }
 
-    /// The next run of its own part, or of what it takes over of another's.
-    fn next_run(&mut self, thread: usize, id: usize, queue: usize, own: usize) {
-        let Queue { runs, parts } = &mut self.queues[queue];
-        if let Some(run) = parts.get_mut(own).and_then(Iterator::next) {
-            let task = runs[run];
+    /// The next runs of its own part, or of what it takes over of another's.
+    fn next_runs(&mut self, thread: usize, id: usize, queue: usize, own: usize) {
+        if let Some(task) = self.queues[queue].take_some(own) {
             return self.run(thread, task, Then::Begin(id));
         }
+        let Queue { parts, .. } = &mut self.queues[queue];
         let others = (own + 1..parts.len()).chain(0..own.min(parts.len()));
         let Some(other) = others.into_iter().find(|&other| !parts[other].is_empty()) else {
             return self.end(thread, id);
         };
         let kept = parts[other].start + runs_kept(parts[other].len());
-        // The first of them is begun at once: nobody else may take it over meanwhile.
-        let first = runs[kept];
-        parts[own] = kept + 1..parts[other].end;
+        parts[own] = kept..parts[other].end;
         parts[other].end = kept;
-        self.pause(thread, self.hardware.offer, Then::Run(first, id));
+        // The first of them are begun at once: nobody else may take them over meanwhile.
+        let first = self.queues[queue].take_some(own).expect("what was taken over");
+        self.pause(thread, self.hardware.offer, Then::Runs(first, id));
     }
 
     fn end(&mut self, thread: usize, id: usize) {
@@ -321,7 +329,7 @@ impl Game<'_> {
             self.threads[i].doing = None;
             match then {
                 Then::Begin(id) => self.begin(i, id),
-                Then::Run(task, id) => self.run(i, task, Then::Begin(id)),
+                Then::Runs(task, id) => self.run(i, task, Then::Begin(id)),
                 Then::End(id) => self.end(i, id),
             }
         }

@@ -118,10 +118,15 @@ impl<B: Summed> Row<'_, B> {
         for (panel, out) in (first_panel..).zip(out.chunks_mut(LANES)) {
             let begin = if self.first_run == 0 { simd.splat(0.0) } else { read(simd, out) };
             let mut sums = [[begin]];
-            for (run, activations) in (self.first_run..).zip(self.activations) {
-                self.weights.prefetch_ahead(simd, panel, run, ahead);
-                let (groups, scales) = self.weights.run(simd, panel, run);
-                B::Way::add(dots, inlined!(|_, g| groups[g]), &[scales], [activations], &mut sums);
+            let blocks = self.weights.blocks(panel, self.first_run);
+            let activations = self.activations.chunks_exact(Quantised::<B>::RUNS);
+            for (block, activations) in blocks.zip(activations) {
+                for (run, activations) in activations.iter().enumerate() {
+                    block.prefetch_ahead(simd, run, ahead);
+                    let (groups, scales) = block.run(simd, run);
+                    let scales = &[scales];
+                    B::Way::add(dots, inlined!(|_, g| groups[g]), scales, [activations], &mut sums);
+                }
             }
             write(sums[0][0], out);
         }

@@ -368,17 +368,17 @@ pub struct Quantised<B> {
     format: PhantomData<B>,
 }
 
-/// The parts of a block of sixteen rows.
+/// A block of sixteen rows.
 #[derive(Clone, Copy)]
-pub struct Block<'a> {
+pub struct Block<'a, B> {
     halves: &'a [[f16; LANES]],
-    fine: &'a [Line],
-    quants: &'a [Line],
+    lines: &'a [Line],
+    format: PhantomData<B>,
 }
 
 impl<B: Blocks> Quantised<B> {
     /// Runs of a block.
-    const RUNS: usize = B::FORMAT.block() / RUN;
+    pub const RUNS: usize = B::FORMAT.block() / RUN;
     const FINE_LINES: usize = (B::FINE.end - B::FINE.start) / 4;
     /// Lines of a block.
     const LINES: usize = Self::FINE_LINES + Self::RUNS * B::Quants::LINES;
@@ -471,14 +471,15 @@ impl<B: Blocks> Quantised<B> {
         self.lines.as_chunks().0
     }
 
-    /// A block of a panel.
+    /// The blocks of a panel from run `first_run` on, which begins one.
     #[inline(always)]
-    fn block(&self, panel: usize, block: usize) -> Block<'_> {
-        let index = panel * self.row_blocks + block;
-        let (halves, _) = self.halves[index * B::HALVES * LANES..][..B::HALVES * LANES].as_chunks();
-        let lines = &self.lines()[index * Self::LINES..][..Self::LINES];
-        let (fine, quants) = lines.split_at(Self::FINE_LINES);
-        Block { halves, fine, quants }
+    pub fn blocks(&self, panel: usize, first_run: usize) -> impl Iterator<Item = Block<'_, B>> {
+        let first = panel * self.row_blocks + first_run / Self::RUNS;
+        let end = (panel + 1) * self.row_blocks;
+        let (halves, _) = self.halves.as_chunks();
+        let halves = halves[first * B::HALVES..end * B::HALVES].chunks_exact(B::HALVES);
+        let lines = self.lines()[first * Self::LINES..end * Self::LINES].chunks_exact(Self::LINES);
+        halves.zip(lines).map(|(halves, lines)| Block { halves, lines, format: PhantomData })
     }
 
     /// The lines of some whole blocks of a panel that have these runs; those of the last one where there is no such panel.
@@ -497,24 +498,6 @@ impl<B: Blocks> Quantised<B> {
         Ahead { lines, blocks: lines.div_ceil(Self::LINES) }
     }
 
-    /// Asks for what a row will read that takes panel after panel, so far after a run.
-    #[inline(always)]
-    pub fn prefetch_ahead<S: Simd>(&self, simd: S, panel: usize, run: usize, ahead: Ahead) {
-        let block = panel * self.row_blocks + run / Self::RUNS;
-        let run = run % Self::RUNS;
-        let end = Self::FINE_LINES + (run + 1) * B::Quants::LINES;
-        let mut first = end - B::Quants::LINES;
-        if run == 0 {
-            let block = block + ahead.blocks;
-            simd.prefetch(&self.halves, block * B::HALVES * LANES * size_of::<f16>());
-            first = 0;
-        }
-        for i in first..end {
-            let line = block * Self::LINES + ahead.lines + i;
-            simd.prefetch(self.lines(), line * size_of::<Line>());
-        }
-    }
-
     /// The quants and scales of a run of a panel.
     #[inline(always)]
     pub fn run<S: Simd>(
@@ -523,10 +506,8 @@ impl<B: Blocks> Quantised<B> {
         panel: usize,
         run: usize,
     ) -> ([S::Words; GROUPS], Scales<S::Lanes>) {
-        let Block { halves, fine, quants } = self.block(panel, run / Self::RUNS);
-        let run = run % Self::RUNS;
-        let lines = &quants[run * B::Quants::LINES..][..B::Quants::LINES];
-        (B::Quants::groups(simd, lines), B::scales(simd, halves, fine, run))
+        let mut blocks = self.blocks(panel, run);
+        blocks.next().expect("a block of the panel").run(simd, run % Self::RUNS)
     }
 
     /// Widens a run of a panel exactly: `[RUN][16]`.
@@ -556,5 +537,34 @@ impl<B: Blocks> Quantised<B> {
                 *out = lanes[row % LANES];
             }
         }
+    }
+}
+
+impl<B: Blocks> Block<'_, B> {
+    /// Asks for what a row will read that takes panel after panel, so far after a run.
+    #[inline(always)]
+    pub fn prefetch_ahead<S: Simd>(&self, simd: S, run: usize, ahead: Ahead) {
+        if run == 0 {
+            simd.prefetch(self.halves, ahead.blocks * B::HALVES * size_of::<[f16; LANES]>());
+        }
+        let lines = Self::lines_of(run);
+        for i in if run == 0 { 0 } else { lines.start }..lines.end {
+            simd.prefetch(self.lines, (ahead.lines + i) * size_of::<Line>());
+        }
+    }
+
+    /// The quants and scales of a run.
+    #[inline(always)]
+    pub fn run<S: Simd>(&self, simd: S, run: usize) -> ([S::Words; GROUPS], Scales<S::Lanes>) {
+        let fine = &self.lines[..Quantised::<B>::FINE_LINES];
+        let quants = &self.lines[Self::lines_of(run)];
+        (B::Quants::groups(simd, quants), B::scales(simd, self.halves, fine, run))
+    }
+
+    /// Where the quants of a run lie.
+    #[inline(always)]
+    fn lines_of(run: usize) -> Range<usize> {
+        let start = Quantised::<B>::FINE_LINES + run * B::Quants::LINES;
+        start..start + B::Quants::LINES
     }
 }

@@ -39,7 +39,7 @@ const MEASURED: [Family; 4] = [
             (Knob::NarrowAhead, 0),
             (Knob::BrainAhead, 0),
             (Knob::EightBitAhead, 0),
-            (Knob::QuantisedAhead, 4096),
+            (Knob::QuantisedAhead, 2048),
         ],
     },
     Family {

@@ -160,8 +160,8 @@ fn a_schedule_by_hand() {
     assert_spent(outcome, [4.0, 0.0, 0.45, 0.0, 0.25]);
 }
 
-/// Thread 0 offers until 0.25 and works on its first run until 6.25. Thread 1 ends its four runs at 4, takes two of the three that are left until
-/// 4.25, and is done with them at 6.25, when the other one begins its last.
+/// Thread 0 offers until 0.25 and works on its first two runs until 7.25. Thread 1 ends its four runs at 4, takes one of the two that are left
+/// until 4.25, is done with it at 5.25, and with the other one, which it takes until 5.5, at 6.5.
 #[test]
 fn a_thread_that_is_done_takes_over_half() {
     let runs = [6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
@@ -169,7 +169,7 @@ fn a_thread_that_is_done_takes_over_half() {
     let hardware = Hardware { offer: 0.25, ..hardware(2, 1) };
     let outcome = play(&hardware, 2, &Work::Runs { runs, parts: vec![0..4, 4..8] });
     assert_near(outcome.seconds, 7.25);
-    assert_spent(outcome, [13.0, 0.0, 0.5, 0.0, 1.0]);
+    assert_spent(outcome, [13.0, 0.0, 0.75, 0.0, 0.75]);
 }
 
 #[test]

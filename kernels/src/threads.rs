@@ -383,6 +383,8 @@ mod tests {
                 let write = |first: usize, out: &mut [usize]| {
                     let is_end = first + out.len() == length;
                     assert!(first.is_multiple_of(run) && (is_end || out.len().is_multiple_of(run)));
+                    let most = runs_taken(length.div_ceil(run)) * run;
+                    assert!(out.len() <= most || threads == 1);
                     if first.is_multiple_of(3) {
                         std::thread::yield_now();
                     }

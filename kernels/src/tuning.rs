@@ -93,7 +93,7 @@ knobs! {
     TasksPerThread = "tasks_per_thread": 1..=16, step 1, tried [1, 2, 3, 4, 6], default Source::Always(2);
     /// Weights that are worth handing to another thread, in bytes.
     SharedBytes = "shared_bytes": 4 * KIB..=16 * KIB * KIB, step 4 * KIB, tried [16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB], default Source::Always(64 * KIB);
-    /// Weights that one row takes at a time, in bytes: few, so that threads end together.
+    /// Weights that one row takes at a time when few are left, in bytes: so few that threads end together.
     RowRunBytes = "row_run_bytes": 4 * KIB..=16 * KIB * KIB, step 4 * KIB, tried [32 * KIB, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB], default Source::Always(128 * KIB);
     /// Threads that share one row, at most: a few may read as fast as memory gives.
     RowThreads = "row_threads": 1..=MOST_PARTS, step 1, tried [1, 2, 4, 8, 16, 32, MOST_PARTS], default Source::Always(MOST_PARTS);

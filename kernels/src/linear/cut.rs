@@ -38,7 +38,7 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// How many panels one row takes at a time, whole groups of `at_once`, such that threads have as many runs each.
+    /// How many panels a run of one row has, whole groups of `at_once`, such that threads have as many runs each.
     pub fn panels_of_run(&self, at_once: usize) -> usize {
         let bytes = self.panels * self.panel_bytes;
         let runs = bytes.div_ceil(Knob::RowRunBytes.get()).next_multiple_of(self.threads);
